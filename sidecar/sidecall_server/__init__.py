@@ -1,0 +1,1 @@
+"""The Sidecall service: executes the tool calls of language models."""

@@ -1,0 +1,1 @@
+"""Where tools live. Each backend turns tools into handlers and exceptions into outcomes."""

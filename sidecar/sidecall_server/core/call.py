@@ -1,0 +1,174 @@
+"""Calls: as the model made them, and on their way through the engine."""
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidecall_server.core.events import Observer
+from sidecall_server.core.outcome import Outcome
+from sidecall_server.core.tool import ToolSpec
+
+Arguments = dict[str, Any]
+"""Arguments of a call as JSON values."""
+
+
+class ToolCall:
+    """One call as the model made it.
+
+    Attributes:
+        id: Id that the provider gave it; may be empty or repeated.
+        name: Name of the tool.
+        arguments: JSON text as the model wrote it; empty means {}.
+        depends_on: Ids of calls that must end OK first.
+        timeout_s: Seconds from receipt to result; None for no bound.
+    """
+
+    __slots__ = ("arguments", "depends_on", "id", "name", "timeout_s")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002  the contract's word
+        name: str,
+        arguments: str = "",
+        depends_on: tuple[str, ...] = (),
+        timeout_s: float | None = None,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.arguments = arguments
+        self.depends_on = depends_on
+        self.timeout_s = timeout_s
+
+    def __repr__(self) -> str:
+        return f"ToolCall(id={self.id!r}, name={self.name!r})"
+
+
+class Mode(enum.Enum):
+    """How the calls of a batch are ordered against each other."""
+
+    PARALLEL = "parallel"
+    SEQUENTIAL = "sequential"
+
+
+class OnFailure(enum.Enum):
+    """What a failed call means for the rest of its batch."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """What holds for all calls of a batch.
+
+    Attributes:
+        mode: Order of the calls against each other.
+        on_failure: What a failed call means for the rest.
+        max_concurrency: Most calls that run at a time; None for the sidecar's bound.
+        deadline_ns: Point on the clock at which the results must be final; None for none.
+        context: Facts about the end user, for tools and policies.
+        references: Whether references in arguments are resolved.
+        caller: Who sent the batch; turns go round callers.
+    """
+
+    mode: Mode = Mode.PARALLEL
+    on_failure: OnFailure = OnFailure.CONTINUE
+    max_concurrency: int | None = None
+    deadline_ns: int | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
+    references: bool = True
+    caller: str = ""
+
+
+class BlockCause(enum.IntEnum):
+    """What a call waits for. The numbers are those of the contract."""
+
+    NONE = 0
+    REFERENCE = 1
+    ORDER = 2
+    SEAL = 3
+    LANE = 4
+    TOOL_LIMIT = 5
+    GROUP_LIMIT = 6
+    RATE = 7
+    BATCH_LIMIT = 8
+    GLOBAL_LIMIT = 9
+
+
+class Call:
+    """A call on its way through the engine; what a handler is given.
+
+    All points in time are nanoseconds on the engine's monotonic clock.
+
+    Attributes:
+        index: Position in the batch, from 0.
+        request: The call as the model made it.
+        options: What holds for its batch.
+        observer: Receives progress and partial output; None where nobody watches.
+        tool: The tool's description; set when the call is admitted to be ready.
+        arguments: Resolved, validated arguments with defaults applied.
+        attempt: Number of the current attempt, from 1; 0 before the first.
+        received_ns: When it was received.
+        ready_ns: When its dependencies were final and its turn had come; 0 before.
+        started_ns: When its last attempt was started; 0 before.
+        finished_ns: When its outcome was final; 0 before.
+        deadline_ns: When the current attempt must end; 0 for never.
+        outcome: What became of it; None before it is final.
+        cancelled: Whether the current attempt has been told to end.
+        on_cancel: Called once when the attempt is told to end; set by a backend that
+            cannot be cancelled through its task.
+        blocked_ns: Time blocked per cause, for the causes that occurred.
+    """
+
+    __slots__ = (
+        "arguments",
+        "attempt",
+        "blocked_ns",
+        "cancelled",
+        "deadline_ns",
+        "finished_ns",
+        "index",
+        "mark",
+        "observer",
+        "on_cancel",
+        "options",
+        "outcome",
+        "ready_ns",
+        "received_ns",
+        "request",
+        "started_ns",
+        "tool",
+        "worker",
+    )
+
+    tool: ToolSpec
+    arguments: Arguments
+    mark: Any  # the admission's note of what the call has been blocked on
+    worker: Any  # the engine's worker that runs the current attempt
+
+    def __init__(
+        self,
+        index: int,
+        request: ToolCall,
+        options: BatchOptions,
+        observer: Observer | None,
+        received_ns: int,
+    ) -> None:
+        self.index = index
+        self.request = request
+        self.options = options
+        self.observer = observer
+        self.received_ns = received_ns
+        self.attempt = 0
+        self.ready_ns = 0
+        self.started_ns = 0
+        self.finished_ns = 0
+        self.deadline_ns = 0
+        self.outcome: Outcome | None = None
+        self.cancelled = False
+        self.on_cancel: Callable[[], None] | None = None
+        self.blocked_ns: dict[BlockCause, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"Call(#{self.index} {self.request.name!r} outcome={self.outcome!r})"

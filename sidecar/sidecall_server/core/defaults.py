@@ -1,0 +1,45 @@
+"""The one table of defaults. GetCapabilities, the documents and the command line show it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one sidecar.
+
+    Attributes:
+        max_calls_per_batch: Most calls that one batch may hold.
+        max_open_batches: Most batches that may be open at a time.
+        max_message_bytes: Largest message in bytes, received or sent.
+        max_argument_depth: Deepest nesting of arrays and objects in arguments.
+        max_concurrency: Most attempts that run at a time; one tool takes at most half.
+        max_batch_concurrency: Most attempts of one batch that run at a time.
+        max_queue: Most calls of one tool that are ready and wait.
+        max_threads: Threads for tools that block.
+        max_processes: Processes for tools with isolation "process".
+        timeout_s: Seconds that an attempt may take.
+        queue_timeout_s: Seconds that a ready call may wait.
+        max_response_bytes: Bytes that the results of one batch may take together.
+        max_context_entries: Most entries of a batch's context.
+        max_context_value_bytes: Largest key or value of a batch's context.
+    """
+
+    max_calls_per_batch: int = 10_000
+    max_open_batches: int = 1_024
+    max_message_bytes: int = 16 * 1024 * 1024
+    max_argument_depth: int = 128
+    max_concurrency: int = 1_024
+    max_batch_concurrency: int = 512
+    max_queue: int = 10_000
+    max_threads: int = 256
+    max_processes: int = 2
+    timeout_s: float = 60.0
+    queue_timeout_s: float = 60.0
+    max_response_bytes: int = 3_670_016
+    max_context_entries: int = 64
+    max_context_value_bytes: int = 4_096
+
+    @property
+    def max_tool_concurrency(self) -> int:
+        """Share of the global bound that one tool takes at most."""
+        return max(1, self.max_concurrency // 2)

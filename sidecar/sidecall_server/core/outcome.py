@@ -1,0 +1,154 @@
+"""Outcomes are values: what became of a call."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+EMPTY_CONTENT = "(empty result)"
+"""What stands in `content` where a tool returned an empty string: some providers refuse
+an empty tool message."""
+
+
+class Code(enum.IntEnum):
+    """Canonical status codes (google.rpc.Code)."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class Reason(enum.Enum):
+    """Why a call has no OK result. The value is the status code that goes with it."""
+
+    def __new__(cls, code: Code) -> "Reason":
+        """Makes members distinct although several share a code."""
+        member = object.__new__(cls)
+        member._value_ = (len(cls.__members__), code)
+        return member
+
+    @property
+    def code(self) -> Code:
+        """Status code that the reason is reported with."""
+        code: Code = self.value[1]
+        return code
+
+    TOOL_NOT_FOUND = Code.NOT_FOUND
+    ARGUMENTS_INVALID = Code.INVALID_ARGUMENT
+    TOOL_FAILED = Code.UNKNOWN
+    TOOL_TIMEOUT = Code.DEADLINE_EXCEEDED
+    QUEUE_TIMEOUT = Code.DEADLINE_EXCEEDED
+    CALL_DEADLINE = Code.DEADLINE_EXCEEDED
+    BATCH_DEADLINE = Code.DEADLINE_EXCEEDED
+    QUEUE_FULL = Code.RESOURCE_EXHAUSTED
+    REFERENCE_UNRESOLVED = Code.FAILED_PRECONDITION
+    REFERENCE_CYCLE = Code.INVALID_ARGUMENT
+    DEPENDENCY_FAILED = Code.FAILED_PRECONDITION
+    CANCELLED = Code.CANCELLED
+    STOPPED = Code.CANCELLED
+    DRAINING = Code.CANCELLED
+    TOOL_CRASHED = Code.INTERNAL
+    TOOL_UNAVAILABLE = Code.UNAVAILABLE
+    INTERNAL = Code.INTERNAL
+
+
+class ExecutionState(enum.IntEnum):
+    """How far a call got. The numbers are those of the contract."""
+
+    NOT_STARTED = 1
+    COMPLETED = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with the arguments of a call.
+
+    Attributes:
+        field: JSON Pointer (RFC 6901) of the offending value; empty for the whole.
+        message: What is expected there.
+    """
+
+    field: str
+    message: str
+
+
+class Success:
+    """The tool returned.
+
+    Attributes:
+        text: The result: a string as the tool returned it, or the text of a JSON value.
+        is_json: Whether `text` is JSON.
+    """
+
+    __slots__ = ("is_json", "text")
+
+    def __init__(self, text: str, is_json: bool = False) -> None:
+        self.text = text
+        self.is_json = is_json
+
+    def __repr__(self) -> str:
+        return f"Success({self.text!r}, is_json={self.is_json})"
+
+    @property
+    def content(self) -> str:
+        """Text for the model; never empty."""
+        return self.text or EMPTY_CONTENT
+
+
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The call has no result of its tool.
+
+    Attributes:
+        reason: What happened.
+        message: For the model: what to repair, where it can be repaired.
+        state: How far the call got.
+        code: Status code; that of `reason` where None.
+        violations: What is wrong with the arguments, one per field.
+        retry_after_s: Seconds after which the call may be made again; None where unknown.
+        metadata: Facts for machines.
+    """
+
+    reason: Reason
+    message: str
+    state: ExecutionState
+    code: Code | None = None
+    violations: tuple[Violation, ...] = ()
+    retry_after_s: float | None = None
+    metadata: Mapping[str, str] = field(default=_NO_METADATA)
+
+    @property
+    def status_code(self) -> Code:
+        """Status code in force."""
+        return self.reason.code if self.code is None else self.code
+
+
+Outcome = Success | Failure
+
+
+def not_started(reason: Reason, message: str, **metadata: str) -> Failure:
+    """A failure of a call whose tool was not started."""
+    return Failure(reason, message, ExecutionState.NOT_STARTED, metadata=metadata)
+
+
+def unknown_effect(reason: Reason, message: str, **metadata: str) -> Failure:
+    """A failure of a call whose tool was started and may have taken effect."""
+    return Failure(reason, message, ExecutionState.UNKNOWN, metadata=metadata)

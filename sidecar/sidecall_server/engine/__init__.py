@@ -1,0 +1,1 @@
+"""Runs batches: registry, admission, scheduler."""

@@ -1,0 +1,1 @@
+"""Adapters of core events and clocks to the outside."""

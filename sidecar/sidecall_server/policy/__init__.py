@@ -1,0 +1,1 @@
+"""Rules about calls: admission policies and layers, one per file, ordered in `build`."""

@@ -1,0 +1,1 @@
+"""The gRPC surface. Protobuf types stop here."""
