@@ -1,0 +1,29 @@
+"""Durations as people write them: seconds, or text such as "250ms", "5s" or "1m30s"."""
+
+import math
+import re
+
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
+
+
+def parse_duration(value: float | str) -> float:
+    """Turns a duration into seconds.
+
+    Args:
+        value: Seconds, or numbers with the units ms, s, m and h, for example "1m30s".
+
+    Raises:
+        ValueError: It is not a positive, finite duration.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if _WHOLE.fullmatch(text) is None:
+            raise ValueError(f'{value!r} is not a duration; write seconds or text like "5s"')
+        seconds = sum(float(number) * _UNIT_S[unit] for number, unit in _PART.findall(text))
+    else:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise ValueError(f"a duration must be positive and finite, not {value!r}")
+    return seconds
