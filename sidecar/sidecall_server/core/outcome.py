@@ -3,7 +3,6 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 EMPTY_CONTENT = "(empty result)"
 """What stands in `content` where a tool returned an empty string: some providers refuse
@@ -33,19 +32,16 @@ class Code(enum.IntEnum):
 
 
 class Reason(enum.Enum):
-    """Why a call has no OK result. The value is the status code that goes with it."""
+    """Why a call has no OK result. `code` is the status code that goes with it."""
+
+    code: Code
 
     def __new__(cls, code: Code) -> "Reason":
         """Makes members distinct although several share a code."""
         member = object.__new__(cls)
         member._value_ = (len(cls.__members__), code)
+        member.code = code
         return member
-
-    @property
-    def code(self) -> Code:
-        """Status code that the reason is reported with."""
-        code: Code = self.value[1]
-        return code
 
     TOOL_NOT_FOUND = Code.NOT_FOUND
     ARGUMENTS_INVALID = Code.INVALID_ARGUMENT
@@ -110,9 +106,6 @@ class Success:
         return self.text or EMPTY_CONTENT
 
 
-_NO_METADATA: Mapping[str, str] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The call has no result of its tool.
@@ -133,7 +126,7 @@ class Failure:
     code: Code | None = None
     violations: tuple[Violation, ...] = ()
     retry_after_s: float | None = None
-    metadata: Mapping[str, str] = field(default=_NO_METADATA)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def status_code(self) -> Code:

@@ -1,0 +1,228 @@
+"""The order of a batch: which calls may start, and what a failure means for the rest.
+
+Synchronous: events in (`add`, `seal`, `finish`), commands out (`Step`). Every edge is
+looked at once: in-degree counters (Kahn 1962), no polling and no rescans. Cycles are the
+caller's to find beforehand, with `sidecall_server.core.cycles`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from sidecall_server.core.call import Mode, OnFailure
+
+
+@dataclass(slots=True)
+class Step:
+    """What is to be done after an event.
+
+    Attributes:
+        ready: Calls whose dependencies are final and whose turn has come, in order.
+        failed_dependency: Calls that can never start, each with the call that failed.
+        stopped: Calls that must not start because of STOP.
+    """
+
+    ready: list[int] = field(default_factory=list)
+    failed_dependency: list[tuple[int, int]] = field(default_factory=list)
+    stopped: list[int] = field(default_factory=list)
+
+
+class Plan:
+    """The calls of one batch and the edges between them.
+
+    A call is added with the calls it depends on; those may be added later. Where the
+    caller says so it is held until `seal`. Every call becomes final by `finish`, or by
+    being named in `failed_dependency` or `stopped` of a step.
+    """
+
+    __slots__ = (
+        "_active",
+        "_blockers",
+        "_dependents",
+        "_final",
+        "_held",
+        "_low",
+        "_mode",
+        "_on_failure",
+        "_runnable",
+        "_sealed",
+        "_stopped",
+        "_unfinished",
+    )
+
+    def __init__(self, mode: Mode = Mode.PARALLEL, on_failure: OnFailure = OnFailure.CONTINUE):
+        self._mode = mode
+        self._on_failure = on_failure
+        # Calls that are not final; the value says whether the call was made ready.
+        self._unfinished: dict[int, bool] = {}
+        # Final calls; the value says whether the call ended OK.
+        self._final: dict[int, bool] = {}
+        # Number of dependencies that are not final, for calls that have any.
+        self._blockers: dict[int, int] = {}
+        self._dependents: dict[int, list[int]] = {}
+        self._held: set[int] = set()
+        self._runnable: list[int] = []  # SEQUENTIAL: a heap of calls that wait for their turn
+        self._active: int | None = None  # SEQUENTIAL: the call whose turn it is
+        self._low = 0  # all calls before it are final
+        self._sealed = False
+        self._stopped = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether STOP has fired."""
+        return self._stopped
+
+    def add(self, index: int, depends_on: Iterable[int] = (), *, hold: bool = False) -> Step:
+        """Adds a call.
+
+        Args:
+            index: Its position in the batch.
+            depends_on: Calls that must end OK first, itself and later ones included.
+            hold: Whether it waits for the seal.
+        """
+        step = Step()
+        if self._stopped:
+            self._final[index] = False
+            step.stopped.append(index)
+            return step
+        self._unfinished[index] = False
+        blockers = 0
+        for dependency in set(depends_on):
+            final = self._final.get(dependency)
+            if final is False:
+                del self._unfinished[index]
+                self._final[index] = False
+                step.failed_dependency.append((index, dependency))
+                self._propagate([index], step)
+                self._take_turn(step)
+                return step
+            if final is None:
+                self._dependents.setdefault(dependency, []).append(index)
+                blockers += 1
+        if blockers:
+            self._blockers[index] = blockers
+        if hold and not self._sealed:
+            self._held.add(index)
+        elif not blockers:
+            self._make_runnable(index, step)
+        self._take_turn(step)
+        return step
+
+    def add_all(self, count: int, edges: Mapping[int, Sequence[int]]) -> Step:
+        """Adds calls 0 to count - 1 at once and seals the plan.
+
+        Args:
+            count: Number of calls.
+            edges: The calls that each call depends on, for those that have any.
+        """
+        step = Step()
+        self._sealed = True
+        if not edges and self._mode is Mode.PARALLEL:
+            self._unfinished = dict.fromkeys(range(count), True)
+            step.ready = list(range(count))
+            return step
+        self._unfinished = dict.fromkeys(range(count), False)
+        for index, depends_on in edges.items():
+            distinct = set(depends_on)
+            self._blockers[index] = len(distinct)
+            for dependency in distinct:
+                self._dependents.setdefault(dependency, []).append(index)
+        for index in range(count):
+            if index not in self._blockers:
+                self._make_runnable(index, step)
+        self._take_turn(step)
+        return step
+
+    def seal(self) -> Step:
+        """Releases what is held; no call may be added afterwards."""
+        self._sealed = True
+        step = Step()
+        for index in sorted(self._held):
+            if index not in self._blockers and index in self._unfinished:
+                self._make_runnable(index, step)
+        self._held.clear()
+        self._take_turn(step)
+        return step
+
+    def finish(self, index: int, ok: bool) -> Step:
+        """Takes note that a call is final."""
+        step = Step()
+        if self._unfinished.pop(index, None) is None:
+            return step
+        self._final[index] = ok
+        self._forget(index)
+        if self._active == index:
+            self._active = None
+        stops = not ok and not self._stopped and self._on_failure is OnFailure.STOP
+        if ok:
+            for dependent in self._dependents.pop(index, ()):
+                left = self._blockers.get(dependent)
+                if left is None:
+                    continue
+                if left > 1:
+                    self._blockers[dependent] = left - 1
+                    continue
+                del self._blockers[dependent]
+                if dependent not in self._held:
+                    self._make_runnable(dependent, step)
+        else:
+            self._propagate([index], step)
+        if stops:
+            self._stop(step)
+        elif not self._stopped:
+            self._take_turn(step)
+        return step
+
+    def _make_runnable(self, index: int, step: Step) -> None:
+        if self._mode is Mode.SEQUENTIAL:
+            heappush(self._runnable, index)
+        else:
+            self._unfinished[index] = True
+            step.ready.append(index)
+
+    def _take_turn(self, step: Step) -> None:
+        if self._mode is not Mode.SEQUENTIAL or self._active is not None:
+            return
+        while self._runnable:
+            index = self._runnable[0]
+            if index not in self._unfinished:
+                heappop(self._runnable)
+                continue
+            # Until the seal an earlier call may still come, or be held.
+            if not self._sealed and index > self._first_unfinished():
+                return
+            heappop(self._runnable)
+            self._active = index
+            self._unfinished[index] = True
+            step.ready.append(index)
+            return
+
+    def _first_unfinished(self) -> int:
+        while self._low in self._final:
+            self._low += 1
+        return self._low
+
+    def _propagate(self, failed: list[int], step: Step) -> None:
+        """Fails what depends on failed calls, each call once, in breadth."""
+        for index in failed:
+            for dependent in self._dependents.pop(index, ()):
+                if dependent not in self._unfinished:
+                    continue
+                del self._unfinished[dependent]
+                self._forget(dependent)
+                self._final[dependent] = False
+                step.failed_dependency.append((dependent, index))
+                failed.append(dependent)
+
+    def _forget(self, index: int) -> None:
+        self._blockers.pop(index, None)
+        self._held.discard(index)
+
+    def _stop(self, step: Step) -> None:
+        self._stopped = True
+        for index, ready in list(self._unfinished.items()):
+            if not ready:
+                del self._unfinished[index]
+                self._forget(index)
+                self._final[index] = False
+                step.stopped.append(index)

@@ -1,0 +1,51 @@
+"""Why a batch was not accepted: then none of its calls was started."""
+
+import enum
+
+from sidecall_server.core.outcome import Code
+
+
+class RejectionReason(enum.Enum):
+    """Reason of a non-OK RPC status; the value is its code."""
+
+    code: Code
+
+    def __new__(cls, code: Code) -> "RejectionReason":
+        """Makes members distinct although several share a code."""
+        member = object.__new__(cls)
+        member._value_ = (len(cls.__members__), code)
+        member.code = code
+        return member
+
+    REQUEST_INVALID = Code.INVALID_ARGUMENT
+    PAGE_TOKEN_INVALID = Code.INVALID_ARGUMENT
+    FEATURE_UNSUPPORTED = Code.UNIMPLEMENTED
+    DEADLINE_EXPIRED = Code.DEADLINE_EXCEEDED
+    TOO_MANY_BATCHES = Code.RESOURCE_EXHAUSTED
+    DRAINING = Code.UNAVAILABLE
+    TOOLS_CHANGED = Code.ABORTED
+    INTERNAL = Code.INTERNAL
+
+
+class Rejection(Exception):  # noqa: N818  it is what happens to the batch, not only an error
+    """A batch or another request was refused.
+
+    Attributes:
+        reason: Why, for machines.
+        message: Why, for people.
+        field: Path of the request field that is wrong; empty where none is.
+        retry_after_s: Seconds after which it may be sent again; None where it should not.
+    """
+
+    def __init__(
+        self,
+        reason: RejectionReason,
+        message: str,
+        field: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.field = field
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,228 @@
+"""Who may run now: all permits at once or none, and fair turns for whoever waits.
+
+A flow (the ready calls of one batch for one tool) that lacks a permit is parked at the
+one limiter that is exhausted, and woken when that limiter has room: no polling, no
+rescans, and the reason why a call waits is known.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from sidecall_server.core.call import BlockCause, Call
+from sidecall_server.core.ports import Clock
+from sidecall_server.engine.blocking import UNBLOCKED, Mark
+from sidecall_server.engine.registry import ToolEntry
+from sidecall_server.policy.concurrency import Limiter
+
+_FIRST_RAMP = 8
+_LAST_RAMP = 256
+
+
+class Flow:
+    """The calls of one batch for one tool.
+
+    Attributes:
+        entry: The tool.
+        owner: The batch.
+        turn_key: Its caller, and its batch.
+        waiting: Ready calls that have no permit, in order.
+        kept: Limiters whose permits an attempt keeps until it ends.
+        limiters: All limiters; from the narrowest to the widest.
+        parked: Limiter at which the flow waits for its turn.
+        mark: What its calls have been blocked on.
+    """
+
+    __slots__ = (
+        "entry",
+        "kept",
+        "limiters",
+        "mark",
+        "owner",
+        "parked",
+        "ramp",
+        "ramping",
+        "shared",
+        "turn_key",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        entry: ToolEntry,
+        owner: Any,
+        turn_key: tuple[Hashable, Hashable],
+        batch_limiter: Limiter["Flow"],
+        global_limiter: Limiter["Flow"],
+    ) -> None:
+        self.entry = entry
+        self.owner = owner
+        self.turn_key = turn_key
+        self.waiting: deque[Call] = deque()
+        self.kept: tuple[Limiter[Flow], ...] = (entry.limiter, *entry.groups)
+        self.shared: tuple[Limiter[Flow], ...] = (batch_limiter, global_limiter)
+        self.limiters = (batch_limiter, *self.kept, global_limiter)
+        self.parked: Limiter[Flow] | None = None
+        self.mark: Mark = UNBLOCKED
+        self.ramp = _FIRST_RAMP
+        self.ramping = False
+
+    def __repr__(self) -> str:
+        return f"Flow({self.entry.spec.name!r}, waiting={len(self.waiting)})"
+
+
+class Admission:
+    """Gives permits to flows.
+
+    Attributes:
+        limiter: The bound of the whole sidecar.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        max_concurrency: int,
+        start: Callable[[Flow, Call], None],
+    ) -> None:
+        """Takes what is called with each admitted call; it must not raise."""
+        self._loop = loop
+        self._clock = clock
+        self._start = start
+        self.limiter: Limiter[Flow] = Limiter("sidecar", BlockCause.GLOBAL_LIMIT, max_concurrency)
+        # Flows that lack no permit but whose calls are started over several iterations of
+        # the loop: tools that never suspend need few workers, however many calls wait.
+        self._ramping: deque[Flow] = deque()
+
+    def submit(self, flow: Flow, call: Call) -> None:
+        """Takes a ready call; it starts now, or when its turn comes."""
+        call.mark = flow.mark
+        flow.waiting.append(call)
+        flow.entry.queued += 1
+        if flow.parked is None and not flow.ramping:
+            flow.ramping = True
+            flow.ramp = _FIRST_RAMP
+            if not self._ramping:
+                self._loop.call_soon(self._climb)
+            self._ramping.append(flow)
+
+    def pump(self, flow: Flow) -> None:
+        """Starts at once all calls of a flow that permits allow."""
+        while flow.waiting and flow.parked is None and self._admit(flow):
+            pass
+
+    def next_call(self, flow: Flow, now_ns: int) -> Call | None:
+        """Gives a worker that ended a call the next one of its flow, permits included.
+
+        Returns None, with the permits given back, when there is none or others wait for
+        one of the permits.
+        """
+        waiting = flow.waiting
+        if waiting:
+            parked = flow.parked
+            for limiter in flow.limiters:
+                if limiter.ring.count > (limiter is parked) or limiter.active > limiter.limit:
+                    break
+            else:
+                flow.entry.queued -= 1
+                call = waiting.popleft()
+                if not waiting and parked is not None:
+                    self._unpark(flow, parked, now_ns)
+                return call
+        self.release(flow.limiters)
+        return None
+
+    def release(self, limiters: tuple[Limiter[Flow], ...]) -> None:
+        """Gives one permit of each limiter back and wakes who waits for one.
+
+        The widest is served first: whoever waits for the whole sidecar must not lose its
+        turn to the backlog of one tool.
+        """
+        for limiter in limiters:
+            limiter.active -= 1
+        for limiter in reversed(limiters):
+            if limiter.ring.count:
+                self._wake(limiter)
+
+    def withdraw(self, flow: Flow) -> list[Call]:
+        """Takes out and returns all waiting calls of a flow."""
+        calls = list(flow.waiting)
+        flow.waiting.clear()
+        flow.entry.queued -= len(calls)
+        if flow.parked is not None:
+            self._unpark(flow, flow.parked, self._clock.now_ns())
+        return calls
+
+    def remove(self, flow: Flow, call: Call) -> None:
+        """Takes one waiting call out; raises ValueError when it does not wait."""
+        flow.waiting.remove(call)
+        flow.entry.queued -= 1
+        if not flow.waiting and flow.parked is not None:
+            self._unpark(flow, flow.parked, self._clock.now_ns())
+
+    def _admit(self, flow: Flow) -> bool:
+        """Starts the next call of a flow that is not parked, or parks the flow."""
+        blocker = self._exhausted(flow)
+        if blocker is not None:
+            self._park(flow, blocker)
+            return False
+        for limiter in flow.limiters:
+            limiter.active += 1
+            limiter.peak = max(limiter.peak, limiter.active)
+        flow.entry.queued -= 1
+        call = flow.waiting.popleft()
+        self._start(flow, call)
+        return True
+
+    def _park(self, flow: Flow, limiter: Limiter[Flow], *, keeps_turn: bool = False) -> None:
+        flow.parked = limiter
+        flow.mark = flow.mark.switch(limiter.cause, self._clock.now_ns())
+        if keeps_turn:
+            limiter.ring.push_front(flow)
+        else:
+            limiter.ring.push(flow)
+
+    def _unpark(self, flow: Flow, limiter: Limiter[Flow], now_ns: int) -> None:
+        limiter.ring.remove(flow)
+        flow.parked = None
+        flow.mark = flow.mark.switch(BlockCause.NONE, now_ns)
+
+    def _wake(self, limiter: Limiter[Flow]) -> None:
+        """Gives free permits to parked flows, one call per turn."""
+        ring = limiter.ring
+        while ring.count and limiter.active < limiter.limit:
+            flow = ring.pop()
+            flow.parked = None
+            blocker = self._exhausted(flow)
+            if blocker is not None:
+                # One that was bounced by a narrower limiter had its turn and keeps it.
+                wider = flow.limiters.index(blocker) > flow.limiters.index(limiter)
+                self._park(flow, blocker, keeps_turn=not wider)
+                continue
+            # Before the start, so that the wait is booked on what ended it.
+            self._admit(flow)
+            if flow.waiting:
+                flow.parked = limiter
+                ring.push(flow)
+            else:
+                flow.mark = flow.mark.switch(BlockCause.NONE, self._clock.now_ns())
+
+    def _exhausted(self, flow: Flow) -> Limiter[Flow] | None:
+        for limiter in flow.limiters:
+            if limiter.active >= limiter.limit:
+                return limiter
+        return None
+
+    def _climb(self) -> None:
+        for _ in range(len(self._ramping)):
+            flow = self._ramping.popleft()
+            for _ in range(flow.ramp):
+                if not flow.waiting or flow.parked is not None or not self._admit(flow):
+                    flow.ramping = False
+                    break
+            else:
+                flow.ramp = min(flow.ramp * 2, _LAST_RAMP)
+                self._ramping.append(flow)
+        if self._ramping:
+            self._loop.call_soon(self._climb)

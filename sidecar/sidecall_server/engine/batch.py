@@ -1,0 +1,316 @@
+"""One batch: its plan, its calls and their outcomes."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Protocol
+
+from sidecall_server.core.call import BatchOptions, BlockCause, Call, Mode, OnFailure
+from sidecall_server.core.events import Finished, Observer, Queued
+from sidecall_server.core.outcome import (
+    ExecutionState,
+    Failure,
+    Outcome,
+    Reason,
+    Success,
+    not_started,
+)
+from sidecall_server.core.plan import Plan, Step
+from sidecall_server.core.ports import Clock
+from sidecall_server.engine.admission import Admission, Flow
+from sidecall_server.engine.blocking import add_blocked
+from sidecall_server.engine.registry import ToolEntry, tool_not_found
+from sidecall_server.engine.resolver import Resolver
+from sidecall_server.engine.watchdog import NEVER, Watchdog
+from sidecall_server.policy.concurrency import Limiter
+
+
+class Host(Protocol):
+    """What a batch needs of the engine."""
+
+    clock: Clock
+    admission: Admission
+
+    watchdog: Watchdog
+
+    def abandon(self, call: Call) -> None:
+        """Tells a running attempt to end; its outcome is already set."""
+
+
+class Batch:
+    """The calls of one turn, from receipt to the last result.
+
+    Everything here is synchronous and happens on the event loop.
+
+    Attributes:
+        options: What holds for all calls.
+        calls: The calls by position.
+        plan: Their order.
+        resolver: Their references.
+        edges: The calls that each call depends on, for those that have any.
+        refused: Failures found before a start, which count at the call's turn.
+        held: Calls that wait for the seal, or did.
+        independent: Whether no outcome of one call concerns another one, so that the plan
+            need not be asked.
+        observer: Watches; None where nobody does.
+        received_ns: When the batch was received, on the engine's clock.
+        received_unix_ns: The same in nanoseconds since the Unix epoch.
+        done: Set when all calls are final and no more can come.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        tools: Mapping[str, ToolEntry],
+        options: BatchOptions,
+        max_argument_depth: int,
+        max_concurrency: int,
+        observer: Observer | None = None,
+    ) -> None:
+        self._host = host
+        self._tools = tools
+        self.options = options
+        self.observer = observer
+        self.calls: dict[int, Call] = {}
+        self.plan = Plan(options.mode, options.on_failure)
+        self.resolver = Resolver(self.calls, max_argument_depth)
+        self.edges: dict[int, list[int]] = {}
+        self.refused: dict[int, Failure] = {}
+        self.held: set[int] = set()
+        self.received_ns = host.clock.now_ns()
+        self.received_unix_ns = host.clock.unix_ns()
+        self.sealed_ns = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._limiter: Limiter[Flow] = Limiter("batch", BlockCause.BATCH_LIMIT, max_concurrency)
+        self._flows: dict[str, Flow] = {}
+        self._timed: list[Call] = []
+        self._unfinished = 0
+        self._steps: deque[Step] = deque()
+        self._applying = False
+        self._swept = False
+        self._over: Failure | None = None  # why no call starts any more
+        self.independent = False
+
+    def add(self, call: Call) -> None:
+        """Takes a call; it must be planned next, unless it is final already."""
+        self.calls[call.index] = call
+        self._unfinished += 1
+        if self._over is not None:
+            self.finish(call, self._over, self._host.clock.now_ns())
+            return
+        if call.request.timeout_s is not None:
+            self._timed.append(call)
+            self._host.watchdog.arm(self._total_deadline(call))
+
+    def seal(self) -> None:
+        """Takes note that no more calls come."""
+        self.sealed_ns = self._host.clock.now_ns()
+        self._complete()
+
+    def apply(self, step: Step) -> None:
+        """Carries out what the plan says, and what follows from it, without recursion."""
+        self._steps.append(step)
+        if self._applying:
+            return
+        self._applying = True
+        try:
+            while self._steps:
+                self._carry_out(self._steps.popleft())
+        finally:
+            self._applying = False
+
+    def _carry_out(self, step: Step) -> None:
+        now_ns = self._host.clock.now_ns()
+        for index, culprit in step.failed_dependency:
+            self.finish(self.calls[index], self._dependency_failed(culprit), now_ns)
+        for index in step.stopped:
+            self.finish(self.calls[index], _stopped(), now_ns)
+        if self.plan.stopped and not self._swept:
+            self._swept = True
+            for call in self._withdraw_all():
+                self.finish(call, _stopped(), now_ns)
+        for index in step.ready:
+            self.make_ready(self.calls[index])
+
+    def make_ready(self, call: Call) -> None:
+        """Passes a call whose turn has come through admission."""
+        if call.outcome is not None:
+            return
+        now_ns = self._host.clock.now_ns()
+        if self.plan.stopped:
+            self.finish(call, _stopped(), now_ns)
+            return
+        call.ready_ns = now_ns
+        if not self.independent:
+            self._account_waiting(call)
+        flow = self._flows.get(call.request.name) or self._flow(call.request.name)
+        failure = self._check(call, flow)
+        if failure is not None or flow is None:
+            self.finish(call, failure or self._not_found(call), now_ns)
+            return
+        entry = flow.entry
+        call.tool = entry.spec
+        self._host.watchdog.arm(now_ns + entry.queue_timeout_ns)
+        self._host.admission.submit(flow, call)
+        if self.options.on_failure is OnFailure.STOP:
+            # What may start before a later call is found invalid must have been started.
+            self._host.admission.pump(flow)
+        if self.observer is not None and flow.parked is not None:
+            self.observer(Queued(call.index, flow.parked.cause))
+
+    def _check(self, call: Call, flow: Flow | None) -> Failure | None:
+        """Asks the admission policies in the order of policy.build."""
+        refused = self.refused.get(call.index)
+        if flow is None:
+            return refused or self._not_found(call)
+        if refused is not None:
+            return refused
+        values = None
+        if self.resolver.values and flow.entry.spec.references:
+            resolved = self.resolver.arguments(call)
+            if isinstance(resolved, Failure):
+                return resolved
+            values = resolved
+        failure = flow.entry.admit_arguments(call, values)
+        if failure is None and flow.entry.queue_is_full:
+            return _queue_full(flow.entry)
+        return failure
+
+    def _not_found(self, call: Call) -> Failure:
+        return tool_not_found(call.request.name, self._tools)
+
+    def _flow(self, name: str) -> Flow | None:
+        entry = self._tools.get(name)
+        if entry is None:
+            return None
+        key = (self.options.caller, id(self))
+        flow = Flow(entry, self, key, self._limiter, self._host.admission.limiter)
+        self._flows[name] = flow
+        return flow
+
+    def _account_waiting(self, call: Call) -> None:
+        """Books the time before ready on dependencies, the seal and the order."""
+        since_ns = call.received_ns
+        for index in self.edges.get(call.index, ()):
+            since_ns = max(since_ns, self.calls[index].finished_ns)
+        if since_ns > call.received_ns:
+            add_blocked(call, BlockCause.REFERENCE, since_ns - call.received_ns)
+        if call.index in self.held and self.sealed_ns > call.received_ns:
+            add_blocked(call, BlockCause.SEAL, self.sealed_ns - call.received_ns)
+            since_ns = max(since_ns, self.sealed_ns)
+        if self.options.mode is Mode.SEQUENTIAL and call.ready_ns > since_ns:
+            add_blocked(call, BlockCause.ORDER, call.ready_ns - since_ns)
+
+    def finish(self, call: Call, outcome: Outcome, now_ns: int) -> None:
+        """Makes a call final; one that is final stays as it is."""
+        if call.outcome is not None:
+            return
+        call.outcome = outcome
+        call.finished_ns = now_ns
+        self._unfinished -= 1
+        if self.observer is not None:
+            self.observer(Finished(call.index))
+        if not self.independent:
+            self.apply(self.plan.finish(call.index, type(outcome) is Success))
+        if not self._unfinished:
+            self._complete()
+
+    def _complete(self) -> None:
+        if self.sealed_ns and not self._unfinished and not self.done.done():
+            self.done.set_result(None)
+
+    def give_up(self, call: Call, reason: Reason, message: str) -> None:
+        """Makes a call final that is not, wherever it is; a running attempt is told to end."""
+        if call.outcome is not None:
+            return
+        now_ns = self._host.clock.now_ns()
+        if call.started_ns:
+            # First the mark, so that nobody takes what the attempt returns for the result.
+            call.cancelled = True
+            self.finish(call, Failure(reason, message, ExecutionState.UNKNOWN), now_ns)
+            self._host.abandon(call)
+            return
+        flow = self._flows.get(call.request.name)
+        if flow is not None and call in flow.waiting:
+            self._host.admission.remove(flow, call)
+        self.finish(call, not_started(reason, message), now_ns)
+
+    def cancel(self, reason: Reason, message: str) -> None:
+        """Makes all calls final that are not, and those that may still come."""
+        # They end for this reason, not because one that they depend on did.
+        self.independent = True
+        self._over = not_started(reason, message)
+        now_ns = self._host.clock.now_ns()
+        for call in self._withdraw_all():
+            self.finish(call, self._over, now_ns)
+        for call in list(self.calls.values()):
+            self.give_up(call, reason, message)
+
+    def _withdraw_all(self) -> list[Call]:
+        admission = self._host.admission
+        return [call for flow in self._flows.values() for call in admission.withdraw(flow)]
+
+    def expire(self, now_ns: int) -> int:
+        """Ends what has waited too long; returns when to ask again."""
+        deadline_ns = self.options.deadline_ns
+        if deadline_ns is not None and now_ns >= deadline_ns:
+            self.cancel(Reason.BATCH_DEADLINE, "The time for the turn's calls is over.")
+            return NEVER
+        next_ns = NEVER if deadline_ns is None else deadline_ns
+        for call in self._timed:
+            if call.outcome is None:
+                total_ns = self._total_deadline(call)
+                if now_ns >= total_ns:
+                    self.give_up(call, Reason.CALL_DEADLINE, "The time for the call is over.")
+                else:
+                    next_ns = min(next_ns, total_ns)
+        for flow in list(self._flows.values()):
+            timeout_ns = flow.entry.queue_timeout_ns
+            while flow.waiting and now_ns >= flow.waiting[0].ready_ns + timeout_ns:
+                self.give_up(flow.waiting[0], Reason.QUEUE_TIMEOUT, _waited(timeout_ns))
+            if flow.waiting:
+                next_ns = min(next_ns, flow.waiting[0].ready_ns + timeout_ns)
+        return next_ns
+
+    def attempt_deadline(self, call: Call, entry: ToolEntry) -> tuple[int, Reason]:
+        """When an attempt that starts now must end, and what it is called then."""
+        deadline_ns, reason = call.started_ns + entry.timeout_ns, Reason.TOOL_TIMEOUT
+        if call.request.timeout_s is not None and self._total_deadline(call) < deadline_ns:
+            deadline_ns, reason = self._total_deadline(call), Reason.CALL_DEADLINE
+        if self.options.deadline_ns is not None and self.options.deadline_ns < deadline_ns:
+            deadline_ns, reason = self.options.deadline_ns, Reason.BATCH_DEADLINE
+        return deadline_ns, reason
+
+    @staticmethod
+    def _total_deadline(call: Call) -> int:
+        timeout_s = call.request.timeout_s
+        return NEVER if timeout_s is None else call.received_ns + int(timeout_s * 1e9)
+
+    def _dependency_failed(self, culprit: int) -> Failure:
+        call = self.calls[culprit]
+        outcome = call.outcome
+        why = outcome.reason.name if isinstance(outcome, Failure) else "it failed"
+        return not_started(
+            Reason.DEPENDENCY_FAILED,
+            f"Not run: it depends on the call @{culprit + 1} of {call.request.name!r}, "
+            f"which has no result ({why}).",
+            dependency_index=str(culprit),
+            dependency_id=call.request.id,
+        )
+
+
+def _stopped() -> Failure:
+    return not_started(Reason.STOPPED, "Not run: an earlier call of the turn failed.")
+
+
+def _queue_full(entry: ToolEntry) -> Failure:
+    return Failure(
+        Reason.QUEUE_FULL,
+        f"Not run: too many calls of {entry.spec.name!r} wait already. Try again later.",
+        ExecutionState.NOT_STARTED,
+        retry_after_s=1.0,
+    )
+
+
+def _waited(timeout_ns: int) -> str:
+    return f"Not run: the call waited {timeout_ns / 1e9:g} s for its turn. Try again later."

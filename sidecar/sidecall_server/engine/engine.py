@@ -1,0 +1,160 @@
+"""The engine: runs batches on the tools of a registry."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sidecall_server.core.call import BatchOptions, Call, ToolCall
+from sidecall_server.core.defaults import Limits
+from sidecall_server.core.events import Observer
+from sidecall_server.core.outcome import Reason
+from sidecall_server.core.ports import Clock
+from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.intake import take_in
+from sidecall_server.engine.registry import Registry
+from sidecall_server.engine.runner import Runner
+from sidecall_server.engine.slices import Slices
+from sidecall_server.engine.watchdog import Watchdog
+from sidecall_server.policy.concurrency import LimiterStatistics
+
+_DRAINING_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """State of the engine; all counts are zero when it is idle.
+
+    Attributes:
+        open_batches: Batches that have no answer yet.
+        running: Attempts that run, those that outlived their result included.
+        queued: Calls that are ready and wait.
+        limiters: State of the limiters by name; "sidecar" is the bound of all.
+    """
+
+    open_batches: int
+    running: int
+    queued: int
+    limiters: dict[str, LimiterStatistics]
+
+
+class Engine:
+    """Runs batches. Made and used on one event loop.
+
+    Attributes:
+        limits: Bounds in force.
+        registry: The tools.
+        clock: Time.
+        slices: Keeps turns on the event loop short.
+        watchdog: The timer of all deadlines.
+        admission: Permits and turns.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        loop = asyncio.get_running_loop()
+        self.limits = limits
+        self.clock = clock
+        self.registry = Registry(limits)
+        self.slices = Slices(loop, clock)
+        self.watchdog = Watchdog(clock, self._expire)
+        self._runner = Runner(loop, clock, self.slices, self.watchdog, limits.max_concurrency)
+        self.admission = self._runner.admission
+        self._open: set[Batch] = set()
+        self._draining = False
+
+    async def execute(
+        self, requests: Sequence[ToolCall], options: BatchOptions, observer: Observer | None = None
+    ) -> Batch:
+        """Runs a batch and returns it when all its calls are final.
+
+        Cancelling this cancels the batch.
+
+        Raises:
+            Rejection: The batch was not accepted; no call was started.
+        """
+        batch = self.open(options, observer)
+        try:
+            await take_in(batch, requests, self.slices)
+            await batch.done
+        finally:
+            self.close(batch)
+        return batch
+
+    def open(self, options: BatchOptions, observer: Observer | None = None) -> Batch:
+        """Opens a batch without calls; `close` must follow.
+
+        Raises:
+            Rejection: No batch is accepted at present.
+        """
+        self.check_accepting()
+        most = self.limits.max_batch_concurrency
+        wanted = options.max_concurrency
+        batch = Batch(
+            self,
+            self.registry.tools,
+            options,
+            self.limits.max_argument_depth,
+            most if wanted is None else min(wanted, most),
+            observer,
+        )
+        self._open.add(batch)
+        if options.deadline_ns is not None:
+            self.watchdog.arm(options.deadline_ns)
+        return batch
+
+    def close(self, batch: Batch) -> None:
+        """Forgets a batch; what is not final in it is cancelled."""
+        if not batch.done.done():
+            batch.cancel(Reason.CANCELLED, "The client cancelled the turn.")
+        self._open.discard(batch)
+
+    def check_accepting(self) -> None:
+        """Raises Rejection where no batch is accepted at present."""
+        if self._draining:
+            raise Rejection(
+                RejectionReason.DRAINING,
+                "The sidecar is shutting down.",
+                retry_after_s=_DRAINING_RETRY_S,
+            )
+        if len(self._open) >= self.limits.max_open_batches:
+            raise Rejection(
+                RejectionReason.TOO_MANY_BATCHES,
+                f"{len(self._open)} batches are open already.",
+                retry_after_s=_DRAINING_RETRY_S,
+            )
+
+    def abandon(self, call: Call) -> None:
+        """Tells a running attempt to end; its outcome is already set."""
+        self._runner.abandon(call)
+
+    def _expire(self, now_ns: int) -> int:
+        next_ns = self._runner.expire(now_ns)
+        for batch in list(self._open):
+            next_ns = min(next_ns, batch.expire(now_ns))
+        return next_ns
+
+    def refuse_batches(self) -> None:
+        """Begins to drain: running batches go on, new ones are refused."""
+        self._draining = True
+
+    def cancel_open(self) -> None:
+        """Makes every call final that is not, with reason DRAINING."""
+        for batch in list(self._open):
+            batch.cancel(Reason.DRAINING, "The sidecar is shutting down.")
+
+    async def stop(self, grace_s: float) -> None:
+        """Ends what still runs, within about `grace_s` seconds."""
+        self.refuse_batches()
+        self.cancel_open()
+        await self._runner.stop(grace_s)
+        self.watchdog.stop()
+
+    def statistics(self) -> EngineStatistics:
+        """Its state now."""
+        limiters = {"sidecar": self.admission.limiter.statistics()}
+        for limiter in self.registry.limiters():
+            limiters[limiter.name] = limiter.statistics()
+        queued = sum(entry.queued for entry in self.registry.tools.values())
+        return EngineStatistics(len(self._open), self._runner.active, queued, limiters)
+
+

@@ -1,0 +1,73 @@
+"""How the calls of a batch that is known as a whole get into its plan."""
+
+from collections.abc import Sequence
+
+from sidecall_server.core.call import Call, Mode, OnFailure, ToolCall
+from sidecall_server.core.cycles import cyclic
+from sidecall_server.core.outcome import Failure, Reason, not_started
+from sidecall_server.core.references import may_hold_references
+from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.slices import Slices
+
+_STRIDE = 64
+"""Calls between two looks at the clock."""
+
+
+async def take_in(batch: Batch, requests: Sequence[ToolCall], slices: Slices) -> None:
+    """Plans all calls of a batch and makes ready those that wait for nothing.
+
+    Nothing is started before all calls are known.
+    """
+    linked: list[Call] = []
+    options, observer, received_ns = batch.options, batch.observer, batch.received_ns
+    references = options.references
+    for index, request in enumerate(requests):
+        call = Call(index, request, options, observer, received_ns)
+        batch.add(call)
+        if request.depends_on or (references and may_hold_references(request.arguments)):
+            linked.append(call)
+        if index % _STRIDE == 0:
+            await slices.breathe()
+    if linked:
+        await _link(batch, linked, slices)
+    batch.independent |= not batch.edges and (
+        options.mode is Mode.PARALLEL and options.on_failure is OnFailure.CONTINUE
+    )
+    step = batch.plan.add_all(len(requests), batch.edges)
+    batch.seal()
+    for count, index in enumerate(step.ready):
+        batch.make_ready(batch.calls[index])
+        if count % _STRIDE == 0:
+            await slices.breathe()
+
+
+async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
+    """Finds the edges between calls; a call that is refused has none and fails at its turn."""
+    names, resolver = batch.resolver.names, batch.resolver
+    for call in batch.calls.values():
+        names.add(call.index, call.request.id, call.request.name)
+    for count, call in enumerate(linked):
+        ids = resolver.ids(call)
+        if ids:
+            dependencies = resolver.dependencies(call, ids, names.find)
+            if isinstance(dependencies, Failure):
+                batch.refused[call.index] = dependencies
+            else:
+                batch.edges[call.index] = dependencies
+        if count % _STRIDE == 0:
+            await slices.breathe()
+    refuse_cycles(batch)
+
+
+def refuse_cycles(batch: Batch) -> None:
+    """Refuses the calls that wait for themselves, and takes their edges away."""
+    members = cyclic(batch.edges)
+    for index in members:
+        others = ", ".join(f"@{d + 1}" for d in batch.edges[index] if d in members)
+        batch.refused[index] = not_started(
+            Reason.REFERENCE_CYCLE,
+            f"Not run: the call @{index + 1} waits for itself, through {others}. "
+            "Make the calls in two turns, or remove a reference.",
+        )
+    for index in members:
+        del batch.edges[index]

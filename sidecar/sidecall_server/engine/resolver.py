@@ -1,0 +1,99 @@
+"""References of one batch: which calls they mean, and the values they stand for."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from pydantic_core import from_json
+
+from sidecall_server.core import references
+from sidecall_server.core.call import Arguments, Call, ToolCall
+from sidecall_server.core.outcome import Failure, Reason, Success, not_started
+from sidecall_server.core.references import Names, Reference
+from sidecall_server.policy.arguments import ArgumentsError, parse
+
+Finder = Callable[[str], int]
+"""Gives the position of the call that an id means; raises ReferenceError."""
+
+
+class Resolver:
+    """Finds and resolves the references of one batch.
+
+    Attributes:
+        names: The calls of the batch by id and name.
+        values: Parsed arguments of the calls that hold references or escapes.
+        results: Calls by position, for their outcomes.
+    """
+
+    __slots__ = ("_json", "_max_depth", "names", "results", "values")
+
+    def __init__(self, results: dict[int, Call], max_depth: int) -> None:
+        self.names = Names()
+        self.values: dict[int, Arguments] = {}
+        self.results = results
+        self._max_depth = max_depth
+        self._json: dict[int, Any] = {}
+
+    def ids(self, call: Call) -> list[str]:
+        """The ids that a call refers to or depends on, in order of occurrence."""
+        request = call.request
+        ids = list(request.depends_on)
+        if self._enabled(call) and references.may_hold_references(request.arguments):
+            try:
+                values = parse(request.arguments, self._max_depth)
+            except ArgumentsError:
+                return ids  # reported when the call's turn has come
+            ids += [reference.id for reference in references.find(values)]
+            self.values[call.index] = values
+        return ids
+
+    def dependencies(self, call: Call, ids: list[str], find: Finder) -> list[int] | Failure:
+        """Positions of the calls that ids mean, or why one of them means none."""
+        try:
+            return [find(call_id) for call_id in ids]
+        except references.ReferenceError as error:
+            return unresolved(call.request, str(error))
+
+    def arguments(self, call: Call) -> Arguments | Failure | None:
+        """A call's arguments with references resolved; None where it holds none.
+
+        All calls that it refers to must have ended OK.
+        """
+        values = self.values.pop(call.index, None)
+        if values is None:
+            return None
+        try:
+            resolved: Arguments = references.resolve(values, self._lookup)
+        except references.ReferenceError as error:
+            return unresolved(call.request, str(error))
+        return resolved
+
+    def _enabled(self, call: Call) -> bool:
+        return call.options.references
+
+    def _lookup(self, reference: Reference) -> Any:
+        index = self.names.find(reference.id)
+        outcome = self.results[index].outcome
+        if not isinstance(outcome, Success):
+            raise references.ReferenceError(f"{reference} has no result")
+        try:
+            value = references.follow(self._value(index, outcome), reference.pointer)
+        except references.ReferenceError as error:
+            raise references.ReferenceError(f"{reference}: {error}") from None
+        # A tool may change what it is given: each call gets a value of its own.
+        return deepcopy(value) if isinstance(value, dict | list) else value
+
+    def _value(self, index: int, outcome: Success) -> Any:
+        if not outcome.is_json:
+            return outcome.text
+        if index not in self._json:
+            self._json[index] = from_json(outcome.text)
+        return self._json[index]
+
+
+def unresolved(request: ToolCall, why: str) -> Failure:
+    """The failure of a call whose reference has no value."""
+    return not_started(
+        Reason.REFERENCE_UNRESOLVED,
+        f"A reference in the call of {request.name!r} cannot be resolved: {why}.",
+    )

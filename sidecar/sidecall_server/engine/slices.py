@@ -1,0 +1,36 @@
+"""Short turns on the event loop: no batch keeps it from others for long."""
+
+import asyncio
+
+from sidecall_server.core.ports import Clock
+
+SLICE_NS = 2_000_000
+"""Time that all work of the engine may take in one iteration of the event loop, apart
+from a step of a tool that does not suspend."""
+
+
+class Slices:
+    """One budget per iteration of the loop, shared by everything that may take long."""
+
+    __slots__ = ("_clock", "_end_ns", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._end_ns = 0
+
+    def used_up(self, now_ns: int) -> bool:
+        """Whether whoever asks should pass on; opens the slice when asked first."""
+        if not self._end_ns:
+            self._end_ns = now_ns + SLICE_NS
+            self._loop.call_soon(self._reset)
+            return False
+        return now_ns >= self._end_ns
+
+    def _reset(self) -> None:
+        self._end_ns = 0
+
+    async def breathe(self) -> None:
+        """Lets others run if the slice is used up."""
+        if self.used_up(self._clock.now_ns()):
+            await asyncio.sleep(0)

@@ -1,0 +1,123 @@
+"""How many at a time: permits, and whose turn it is to get one."""
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from sidecall_server.core.call import BlockCause
+
+
+class Party(Protocol):
+    """Something that takes turns."""
+
+    @property
+    def turn_key(self) -> tuple[Hashable, Hashable]:
+        """Its caller, and its batch."""
+
+
+P = TypeVar("P", bound=Party)
+
+
+class Rotation(Generic[P]):
+    """Takes turns: round the callers, then round each caller's batches.
+
+    Whoever has a turn goes to the end; a caller with many batches, or a batch with many
+    tools, gets no more turns than one with few.
+
+    Attributes:
+        count: Parties that wait.
+    """
+
+    __slots__ = ("_callers", "count")
+
+    def __init__(self) -> None:
+        self._callers: OrderedDict[Hashable, OrderedDict[Hashable, deque[P]]] = OrderedDict()
+        self.count = 0
+
+    def push(self, party: P) -> None:
+        """Adds a party behind all others of its batch."""
+        caller, batch = party.turn_key
+        self._callers.setdefault(caller, OrderedDict()).setdefault(batch, deque()).append(party)
+        self.count += 1
+
+    def push_front(self, party: P) -> None:
+        """Adds a party that keeps the turn it had."""
+        caller, batch = party.turn_key
+        batches = self._callers.setdefault(caller, OrderedDict())
+        batches.setdefault(batch, deque()).appendleft(party)
+        batches.move_to_end(batch, last=False)
+        self._callers.move_to_end(caller, last=False)
+        self.count += 1
+
+    def pop(self) -> P:
+        """Removes and returns the party whose turn it is; raises KeyError when empty."""
+        caller, batches = self._callers.popitem(last=False)
+        batch, parties = batches.popitem(last=False)
+        party = parties.popleft()
+        if parties:
+            batches[batch] = parties
+        if batches:
+            self._callers[caller] = batches
+        self.count -= 1
+        return party
+
+    def remove(self, party: P) -> None:
+        """Removes a party wherever it is; raises KeyError or ValueError when it is not here."""
+        caller, batch = party.turn_key
+        batches = self._callers[caller]
+        parties = batches[batch]
+        parties.remove(party)
+        if not parties:
+            del batches[batch]
+        if not batches:
+            del self._callers[caller]
+        self.count -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterStatistics:
+    """State of a limiter.
+
+    Attributes:
+        limit: Most permits that may be held.
+        active: Permits that are held.
+        peak: Most permits that were ever held at a time.
+        waiting: Parties that wait for one.
+    """
+
+    limit: int
+    active: int
+    peak: int
+    waiting: int
+
+
+class Limiter(Generic[P]):
+    """Permits of one kind, and the parties that wait for one.
+
+    A count, not a semaphore: admission takes the permits of all limiters at once or none.
+
+    Attributes:
+        name: For people.
+        cause: What a call that waits here is blocked on.
+        limit: Most permits that may be held.
+        active: Permits that are held.
+        ring: Parties that wait.
+    """
+
+    __slots__ = ("active", "cause", "limit", "name", "peak", "ring")
+
+    def __init__(self, name: str, cause: BlockCause, limit: int) -> None:
+        self.name = name
+        self.cause = cause
+        self.limit = limit
+        self.active = 0
+        self.peak = 0
+        self.ring: Rotation[P] = Rotation()
+
+    def __repr__(self) -> str:
+        return f"Limiter({self.name!r}, {self.active}/{self.limit}, waiting={self.ring.count})"
+
+    def statistics(self) -> LimiterStatistics:
+        """Its state now."""
+        return LimiterStatistics(self.limit, self.active, self.peak, self.ring.count)
