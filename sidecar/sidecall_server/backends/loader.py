@@ -1,0 +1,171 @@
+"""Loads the tools of Python files and modules."""
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sidecall._errors import ToolDefinitionError
+from sidecall._lifespan import Lifespan
+from sidecall._tool import Tool
+
+
+class ToolLoadError(Exception):
+    """Tools cannot be loaded; the text says where and why, for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSource:
+    """The tools of one file or module.
+
+    Attributes:
+        name: The path or dotted name that was given.
+        tools: The tools in the order of their definition.
+        lifespan: Start-up and shutdown of what they share; None without one.
+    """
+
+    name: str
+    tools: tuple[Tool[..., Any], ...]
+    lifespan: Lifespan | None = None
+
+
+def load_sources(names: Sequence[str]) -> list[LoadedSource]:
+    """Loads files and modules and checks that all names of tools differ.
+
+    Raises:
+        ToolLoadError: One of them cannot be loaded, or two tools have one name.
+    """
+    sources = [load_source(name) for name in names]
+    check_names(sources)
+    return sources
+
+
+def load_source(name: str) -> LoadedSource:
+    """Loads every tool at the top level of a file (`city_tools.py`) or module (`app.tools`).
+
+    Lists and tuples of tools at the top level count as well.
+
+    Raises:
+        ToolLoadError: It does not exist, raises, or holds no tool.
+    """
+    with _explained(name):
+        module = _from_file(Path(name)) if _is_path(name) else _from_module(name)
+    tools = tuple(_tools_in(module))
+    if not tools:
+        raise ToolLoadError(f"{name}: no tools in it; mark functions with @tool")
+    for tool in tools:
+        try:
+            tool.parameters  # noqa: B018  resolves forward references
+        except ToolDefinitionError as error:
+            raise ToolLoadError(f"{name}: {error} ({tool.location})") from error
+    return LoadedSource(name, tools, _lifespan_in(name, module))
+
+
+def check_names(sources: Sequence[LoadedSource]) -> None:
+    """Checks that no two tools share a name.
+
+    Raises:
+        ToolLoadError: Two do; the text names both places.
+    """
+    seen: dict[str, tuple[LoadedSource, Tool[..., Any]]] = {}
+    for source in sources:
+        for tool in source.tools:
+            first, other = seen.setdefault(tool.name, (source, tool))
+            if other is not tool or first is not source:
+                raise ToolLoadError(
+                    f"two tools are named {tool.name!r}: {other.location} (from {first.name}) "
+                    f"and {tool.location} (from {source.name})"
+                )
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".py") or "/" in name or "\\" in name
+
+
+def _from_file(path: Path) -> ModuleType:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise ToolLoadError(f"{path}: no such file")
+    # A name of its own: a file called json.py must not stand in for the standard library.
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"sidecall_tools_{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ToolLoadError(f"{path}: not a Python file")
+    _add_to_path(path.parent)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _from_module(name: str) -> ModuleType:
+    _add_to_path(Path.cwd())
+    return importlib.import_module(name)
+
+
+def _add_to_path(folder: Path) -> None:
+    """Makes the neighbours of a file importable; installed packages come first."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns whatever importing raises into a ToolLoadError that names the line."""
+    try:
+        yield
+    except (ToolLoadError, KeyboardInterrupt):
+        raise
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise ToolLoadError(
+                f"{name}: no such module; a file is given by its path, ending in .py"
+            ) from error
+        raise ToolLoadError(_failed_import(name, error)) from error
+    except BaseException as error:
+        raise ToolLoadError(_failed_import(name, error)) from error
+
+
+def _failed_import(name: str, error: BaseException) -> str:
+    text = f"{name}: importing it failed: {type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return text
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen") and frame.filename != __file__
+    ]
+    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
+
+
+def _tools_in(module: ModuleType) -> Iterator[Tool[..., Any]]:
+    seen: set[int] = set()
+    for value in list(vars(module).values()):
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(item, Tool) and id(item) not in seen:
+                seen.add(id(item))
+                yield item
+
+
+def _lifespan_in(name: str, module: ModuleType) -> Lifespan | None:
+    found = {id(value): value for value in vars(module).values() if isinstance(value, Lifespan)}
+    if len(found) > 1:
+        raise ToolLoadError(
+            f"{name}: {len(found)} functions are marked with @lifespan; one can open all "
+            "(contextlib.AsyncExitStack holds several resources)"
+        )
+    return next(iter(found.values()), None)
