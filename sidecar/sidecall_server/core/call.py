@@ -70,6 +70,7 @@ class BatchOptions:
         context: Facts about the end user, for tools and policies.
         references: Whether references in arguments are resolved.
         caller: Who sent the batch; turns go round callers.
+        max_response_bytes: Bytes that the results may take together.
     """
 
     mode: Mode = Mode.PARALLEL
@@ -79,6 +80,7 @@ class BatchOptions:
     context: Mapping[str, str] = field(default_factory=dict)
     references: bool = True
     caller: str = ""
+    max_response_bytes: int = 3_670_016
 
 
 class BlockCause(enum.IntEnum):

@@ -19,7 +19,7 @@ REPEATED = -1
 """Stands for the position of an id or a name that several calls have."""
 
 
-class ReferenceError(LookupError):  # noqa: A001  the domain's word; the builtin is about weakref
+class UnresolvedError(LookupError):
     """A reference names nothing, something ambiguous, or a path that does not exist."""
 
 
@@ -122,7 +122,7 @@ def follow(value: Any, pointer: str) -> Any:
     many tools return JSON text.
 
     Raises:
-        ReferenceError: The path does not exist; the message says where it ends.
+        UnresolvedError: The path does not exist; the message says where it ends.
     """
     if not pointer:
         return value
@@ -150,15 +150,15 @@ def _step(value: Any, token: str, done: str) -> Any:
             return value[token]
         keys = ", ".join(json.dumps(key, ensure_ascii=False) for key in list(value)[:10])
         more = ", ..." if len(value) > 10 else ""
-        raise ReferenceError(
+        raise UnresolvedError(
             f"there is no key {token!r} {here}; keys there: {keys or 'none'}{more}"
         )
     if isinstance(value, list):
         if _ARRAY_INDEX.fullmatch(token) and len(token) < 19 and int(token) < len(value):
             return value[int(token)]
-        raise ReferenceError(f"there is no item {token!r} {here}; the array has {len(value)} items")
+        raise UnresolvedError(f"no item {token!r} {here}; the array has {len(value)} items")
     kind = "null" if value is None else type(value).__name__
-    raise ReferenceError(f"the value {here} is a {kind}, which has no {token!r}")
+    raise UnresolvedError(f"the value {here} is a {kind}, which has no {token!r}")
 
 
 class Names:
@@ -189,35 +189,35 @@ class Names:
         """Position of the call with an id or at `@N`; None where only a tool's name could match.
 
         Raises:
-            ReferenceError: The id is repeated, or `@N` is out of range.
+            UnresolvedError: The id is repeated, or `@N` is out of range.
         """
         if call_id[:1] == "@" and call_id[1:].isascii() and call_id[1:].isdigit():
             number = int(call_id[1:]) if len(call_id) < 11 else 0
             if 1 <= number <= self._count:
                 return number - 1
-            raise ReferenceError(f"there is no call {call_id}; this turn has {self._count} calls")
+            raise UnresolvedError(f"there is no call {call_id}; this turn has {self._count} calls")
         index = self._by_id.get(call_id)
         if index == REPEATED:
-            raise ReferenceError(f"several calls have the id {call_id!r}; use @N, counted from 1")
+            raise UnresolvedError(f"several calls have the id {call_id!r}; use @N, counted from 1")
         return index
 
     def find(self, call_id: str) -> int:
         """Position of the call that an id means.
 
         Raises:
-            ReferenceError: It means no call, or several.
+            UnresolvedError: It means no call, or several.
         """
         index = self.position(call_id)
         if index is not None:
             return index
         index = self._by_tool.get(call_id)
         if index is None:
-            raise ReferenceError(
+            raise UnresolvedError(
                 f"{call_id!r} is neither the id of a call of this turn nor the name of a tool "
                 f"that it calls; use @1 to @{self._count} for a call by its position"
             )
         if index == REPEATED:
-            raise ReferenceError(
+            raise UnresolvedError(
                 f"the tool {call_id!r} is called several times in this turn; use @N, counted from 1"
             )
         return index

@@ -54,7 +54,8 @@ class Batch:
             need not be asked.
         observer: Watches; None where nobody does.
         received_ns: When the batch was received, on the engine's clock.
-        received_unix_ns: The same in nanoseconds since the Unix epoch.
+        epoch_ns: Unix time in nanoseconds at which the engine's clock was zero.
+        sealed_ns: When it was known that no more calls come; 0 before.
         done: Set when all calls are final and no more can come.
     """
 
@@ -78,7 +79,7 @@ class Batch:
         self.refused: dict[int, Failure] = {}
         self.held: set[int] = set()
         self.received_ns = host.clock.now_ns()
-        self.received_unix_ns = host.clock.unix_ns()
+        self.epoch_ns = host.clock.unix_ns() - self.received_ns
         self.sealed_ns = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._limiter: Limiter[Flow] = Limiter("batch", BlockCause.BATCH_LIMIT, max_concurrency)
@@ -87,6 +88,7 @@ class Batch:
         self._unfinished = 0
         self._steps: deque[Step] = deque()
         self._applying = False
+        self._closed = False
         self._swept = False
         self._over: Failure | None = None  # why no call starts any more
         self.independent = False
@@ -103,8 +105,13 @@ class Batch:
             self._host.watchdog.arm(self._total_deadline(call))
 
     def seal(self) -> None:
-        """Takes note that no more calls come."""
+        """Takes note that no more calls come, and that none is held any more."""
         self.sealed_ns = self._host.clock.now_ns()
+        self.close()
+
+    def close(self) -> None:
+        """Takes note that no more calls come."""
+        self._closed = True
         self._complete()
 
     def apply(self, step: Step) -> None:
@@ -216,7 +223,7 @@ class Batch:
             self._complete()
 
     def _complete(self) -> None:
-        if self.sealed_ns and not self._unfinished and not self.done.done():
+        if self._closed and not self._unfinished and not self.done.done():
             self.done.set_result(None)
 
     def give_up(self, call: Call, reason: Reason, message: str) -> None:
@@ -237,14 +244,21 @@ class Batch:
 
     def cancel(self, reason: Reason, message: str) -> None:
         """Makes all calls final that are not, and those that may still come."""
+        self.cancel_waiting(reason, message)
+        for call in list(self.calls.values()):
+            self.give_up(call, reason, message)
+
+    def cancel_waiting(self, reason: Reason, message: str) -> None:
+        """Makes all calls final that were not started, and those that may still come."""
         # They end for this reason, not because one that they depend on did.
         self.independent = True
         self._over = not_started(reason, message)
         now_ns = self._host.clock.now_ns()
-        for call in self._withdraw_all():
-            self.finish(call, self._over, now_ns)
+        self._withdraw_all()
         for call in list(self.calls.values()):
-            self.give_up(call, reason, message)
+            if not call.started_ns:
+                self.finish(call, self._over, now_ns)
+        self.close()
 
     def _withdraw_all(self) -> list[Call]:
         admission = self._host.admission
@@ -285,6 +299,11 @@ class Batch:
     def _total_deadline(call: Call) -> int:
         timeout_s = call.request.timeout_s
         return NEVER if timeout_s is None else call.received_ns + int(timeout_s * 1e9)
+
+    def waiting_for(self, call: Call) -> tuple[int, ...]:
+        """Positions of the calls that a call depends on and that are not final."""
+        edges = self.edges.get(call.index, ())
+        return tuple(i for i in sorted(set(edges)) if self.calls[i].outcome is None)
 
     def _dependency_failed(self, culprit: int) -> Failure:
         call = self.calls[culprit]

@@ -156,5 +156,3 @@ class Engine:
             limiters[limiter.name] = limiter.statistics()
         queued = sum(entry.queued for entry in self.registry.tools.values())
         return EngineStatistics(len(self._open), self._runner.active, queued, limiters)
-
-

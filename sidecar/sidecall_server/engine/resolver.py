@@ -13,7 +13,7 @@ from sidecall_server.core.references import Names, Reference
 from sidecall_server.policy.arguments import ArgumentsError, parse
 
 Finder = Callable[[str], int]
-"""Gives the position of the call that an id means; raises ReferenceError."""
+"""Gives the position of the call that an id means; raises UnresolvedError."""
 
 
 class Resolver:
@@ -51,7 +51,7 @@ class Resolver:
         """Positions of the calls that ids mean, or why one of them means none."""
         try:
             return [find(call_id) for call_id in ids]
-        except references.ReferenceError as error:
+        except references.UnresolvedError as error:
             return unresolved(call.request, str(error))
 
     def arguments(self, call: Call) -> Arguments | Failure | None:
@@ -64,7 +64,7 @@ class Resolver:
             return None
         try:
             resolved: Arguments = references.resolve(values, self._lookup)
-        except references.ReferenceError as error:
+        except references.UnresolvedError as error:
             return unresolved(call.request, str(error))
         return resolved
 
@@ -75,11 +75,11 @@ class Resolver:
         index = self.names.find(reference.id)
         outcome = self.results[index].outcome
         if not isinstance(outcome, Success):
-            raise references.ReferenceError(f"{reference} has no result")
+            raise references.UnresolvedError(f"{reference} has no result")
         try:
             value = references.follow(self._value(index, outcome), reference.pointer)
-        except references.ReferenceError as error:
-            raise references.ReferenceError(f"{reference}: {error}") from None
+        except references.UnresolvedError as error:
+            raise references.UnresolvedError(f"{reference}: {error}") from None
         # A tool may change what it is given: each call gets a value of its own.
         return deepcopy(value) if isinstance(value, dict | list) else value
 

@@ -1,0 +1,141 @@
+"""The composition root: builds a sidecar, serves, drains."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from sidecall._tool import Tool
+from sidecall_server.backends.python import PythonBackend
+from sidecall_server.config import ConfigError, Settings
+from sidecall_server.core.ports import BoundTool
+from sidecall_server.engine.engine import Engine
+from sidecall_server.observability.clock import SystemClock
+from sidecall_server.transport.addresses import Address, TcpAddress, parse_address
+from sidecall_server.transport.server import GrpcServers
+
+_log = logging.getLogger("sidecall")
+
+_CANCEL_GRACE_S = 1.0
+"""Seconds that cancelled calls get to end, and their answers to leave."""
+
+
+class Sidecar:
+    """One sidecar, from start to stop.
+
+    Attributes:
+        engine: Runs the batches.
+        addresses: Addresses that are listened on.
+        tools: The tools that are served.
+    """
+
+    def __init__(self, settings: Settings, tools: Sequence[Tool[..., Any]] = ()) -> None:
+        """Takes settings, and tools beside those that the settings name."""
+        loop = asyncio.get_running_loop()
+        clock = SystemClock(loop)
+        self._settings = settings
+        self._listen = [parse_address(text) for text in settings.listen]
+        self._health_listen = [parse_address(text) for text in settings.health_listen]
+        _require_local(self._listen)
+        self.engine = Engine(settings.limits, clock)
+        self._backend = PythonBackend(settings.tools, settings.limits, clock, tools)
+        self._servers = GrpcServers(self.engine, settings.limits.max_message_bytes)
+        self.tools: Sequence[BoundTool] = ()
+
+    @property
+    def addresses(self) -> Sequence[Address]:
+        """Addresses that are listened on, free ports filled in."""
+        return self._servers.addresses
+
+    async def start(self) -> None:
+        """Loads the tools and serves.
+
+        Raises:
+            ToolLoadError: A tool cannot be loaded.
+            ConfigError: A tool is declared wrongly.
+            AddressError: An address is taken.
+        """
+        try:
+            self.tools = await self._backend.start()
+            try:
+                self.engine.registry.swap(self.tools)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+            await self._servers.start(self._listen, self._health_listen)
+        except BaseException:
+            await self._backend.stop(_CANCEL_GRACE_S)
+            raise
+        where = ", ".join(map(str, self.addresses))
+        _log.info("serving %d tools on %s", len(self.tools), where)
+
+    async def drain(self, hurry: asyncio.Event | None = None) -> None:
+        """Refuses new batches and waits for running ones.
+
+        Those that run when the time is over, or when `hurry` is set, are answered with
+        what they have: calls that are not final end with reason DRAINING.
+        """
+        _log.info("draining: running batches get %g s", self._settings.drain_timeout_s)
+        self.engine.refuse_batches()
+        await self._servers.refuse()
+        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._servers.wait_idle())}
+        if hurry is not None:
+            waits.add(asyncio.ensure_future(hurry.wait()))
+        try:
+            grace_s = max(0.0, self._settings.drain_timeout_s - _CANCEL_GRACE_S)
+            await asyncio.wait(waits, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self.engine.cancel_open()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_GRACE_S):
+                await self._servers.wait_idle()
+
+    async def stop(self) -> None:
+        """Ends everything. Idempotent."""
+        self.engine.refuse_batches()
+        self.engine.cancel_open()
+        await self._servers.stop(_CANCEL_GRACE_S)
+        await self.engine.stop(_CANCEL_GRACE_S)
+        await self._backend.stop(_CANCEL_GRACE_S)
+
+
+def _require_local(addresses: Sequence[Address]) -> None:
+    for address in addresses:
+        if isinstance(address, TcpAddress) and not address.is_loopback:
+            raise ConfigError(
+                f"{address}: this version has no TLS and no tokens, so it listens on loopback "
+                "addresses and unix sockets only"
+            )
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, tools: Sequence[Tool[..., Any]] = ()
+) -> AsyncIterator[Sidecar]:
+    """A sidecar that serves inside the block."""
+    sidecar = Sidecar(settings, tools)
+    await sidecar.start()
+    try:
+        yield sidecar
+    finally:
+        await sidecar.stop()
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the drain."""
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (second if first.is_set() else first).set()
+
+    # Before the start: a signal that arrives while tools load must not kill halfway.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with running(settings) as sidecar:
+        await first.wait()
+        await sidecar.drain(second)
+    _log.info("stopped")

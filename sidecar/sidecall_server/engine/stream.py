@@ -1,0 +1,139 @@
+"""How calls that arrive one by one get into a plan, and what may start before the seal."""
+
+from sidecall_server.core.call import BlockCause, Call, ToolCall
+from sidecall_server.core.events import Queued
+from sidecall_server.core.outcome import Failure, Reason
+from sidecall_server.core.references import UnresolvedError
+from sidecall_server.core.tool import Effects
+from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.engine import Engine
+from sidecall_server.engine.intake import refuse_cycles
+
+
+class ProtocolError(ValueError):
+    """The client sent what the contract does not allow."""
+
+
+class StreamIntake:
+    """Feeds one batch.
+
+    Calls of read-only tools start at once when what they refer to is known; the others,
+    and those whose references point forward or name a tool, wait for the seal.
+
+    Attributes:
+        batch: The batch.
+        sealed: Whether the turn was sealed.
+    """
+
+    def __init__(self, engine: Engine, batch: Batch) -> None:
+        self._engine = engine
+        self.batch = batch
+        self.sealed = False
+        self._pending: dict[int, list[str]] = {}
+
+    def add(self, index: int, request: ToolCall) -> None:
+        """Takes a call.
+
+        Raises:
+            ProtocolError: After the seal, or the index is taken or out of range.
+        """
+        batch = self.batch
+        if self.sealed:
+            raise ProtocolError(f"call {index} came after the seal")
+        if not 0 <= index < self._engine.limits.max_calls_per_batch:
+            most = self._engine.limits.max_calls_per_batch
+            raise ProtocolError(f"index {index} is not within 0 and {most - 1}")
+        if index in batch.calls:
+            raise ProtocolError(f"index {index} was sent twice")
+        call = Call(index, request, batch.options, batch.observer, self._engine.clock.now_ns())
+        batch.add(call)
+        batch.resolver.names.add(index, request.id, request.name)
+        if call.outcome is not None:
+            return
+        ids = batch.resolver.ids(call)
+        known = [self._arrived(call_id) for call_id in ids]
+        if None in known:
+            self._pending[index] = ids
+            batch.held.add(index)
+            self._report(call, BlockCause.SEAL)
+            return
+        dependencies = [position for position in known if position is not None]
+        if dependencies:
+            batch.edges[index] = dependencies
+        hold = not self._may_start_early(request.name)
+        if hold:
+            batch.held.add(index)
+            self._report(call, BlockCause.SEAL)
+        elif dependencies:
+            self._report(call, BlockCause.REFERENCE)
+        batch.apply(batch.plan.add(index, dependencies, hold=hold))
+
+    def seal(self, call_count: int) -> None:
+        """Ends the turn.
+
+        Raises:
+            ProtocolError: A second seal, or calls are missing.
+        """
+        batch = self.batch
+        if self.sealed:
+            raise ProtocolError("the turn was sealed twice")
+        if call_count != len(batch.calls) or any(i >= call_count for i in batch.calls):
+            raise ProtocolError(
+                f"the seal says {call_count} calls, {len(batch.calls)} were sent"
+            )
+        self.sealed = True
+        batch.seal()
+        self._link_pending()
+        for index in sorted(self._pending):
+            if batch.calls[index].outcome is None:
+                batch.apply(batch.plan.add(index, batch.edges.get(index, ()), hold=True))
+        self._pending.clear()
+        batch.apply(batch.plan.seal())
+        self._report_blocked()
+
+    def cancel(self, index: int) -> None:
+        """Cancels one call; one that is final or unknown is left as it is."""
+        call = self.batch.calls.get(index)
+        if call is not None:
+            self.batch.give_up(call, Reason.CANCELLED, "The client cancelled the call.")
+
+    def abandon(self, message: str) -> None:
+        """Ends the turn without a seal: what has not started never does."""
+        if not self.sealed:
+            self.batch.cancel_waiting(Reason.CANCELLED, message)
+
+    def _link_pending(self) -> None:
+        batch, resolver = self.batch, self.batch.resolver
+        for index, ids in self._pending.items():
+            found = resolver.dependencies(batch.calls[index], ids, resolver.names.find)
+            if isinstance(found, Failure):
+                batch.refused[index] = found
+            elif found:
+                batch.edges[index] = found
+        refuse_cycles(batch)
+        for index in [i for i in batch.refused if i not in self._pending]:
+            batch.finish(batch.calls[index], batch.refused[index], self._engine.clock.now_ns())
+
+    def _arrived(self, call_id: str) -> int | None:
+        """Position of the call that an id means, where nothing that comes can change it."""
+        try:
+            position = self.batch.resolver.names.position(call_id)
+        except UnresolvedError:
+            return None
+        return position if position in self.batch.calls else None
+
+    def _may_start_early(self, name: str) -> bool:
+        entry = self._engine.registry.tools.get(name)
+        return entry is not None and entry.spec.effects is Effects.READ_ONLY
+
+    def _report(self, call: Call, cause: BlockCause) -> None:
+        batch = self.batch
+        if batch.observer is not None:
+            batch.observer(Queued(call.index, cause, batch.waiting_for(call)))
+
+    def _report_blocked(self) -> None:
+        """Says what calls wait for that the seal did not start."""
+        for _, call in sorted(self.batch.calls.items()):
+            if call.outcome is None and not call.ready_ns:
+                waits = bool(self.batch.waiting_for(call))
+                self._report(call, BlockCause.REFERENCE if waits else BlockCause.ORDER)

@@ -1,0 +1,70 @@
+"""An engine without a network, for `sidecall.testing` (entry point group `sidecall.engine`)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sidecall._tool import Tool
+from sidecall.v1 import tool_service_pb2
+
+from sidecall_server.backends.python import PythonBackend
+from sidecall_server.core.defaults import Limits
+from sidecall_server.engine.engine import Engine
+from sidecall_server.observability.clock import SystemClock
+from sidecall_server.transport.requests import batch_options, tool_calls
+from sidecall_server.transport.results import batch_response
+
+_STOP_GRACE_S = 1.0
+
+
+class _NoPeer:
+    """A caller in the same process: no deadline but the batch's own."""
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    def peer(self) -> str:
+        return "in-process"
+
+
+class InProcessEngine:
+    """Runs batches as the service does, without a channel.
+
+    Attributes:
+        engine: The engine, for its statistics.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def execute_batch(
+        self, request: tool_service_pb2.ExecuteBatchRequest
+    ) -> tool_service_pb2.ExecuteBatchResponse:
+        """What the RPC of the same name does.
+
+        Raises:
+            Rejection: The batch was not accepted.
+        """
+        engine = self.engine
+        options = batch_options(request, engine.limits, engine.clock.now_ns(), _NoPeer())
+        calls = await tool_calls(request.calls, engine.limits, engine.slices)
+        batch = await engine.execute(calls, options)
+        return await batch_response(batch, engine.slices)
+
+
+@asynccontextmanager
+async def open_engine(
+    tools: Sequence[Tool[..., Any]], limits: Limits | None = None
+) -> AsyncIterator[InProcessEngine]:
+    """An engine that serves some tools inside the block."""
+    limits = limits or Limits()
+    clock = SystemClock(asyncio.get_running_loop())
+    backend = PythonBackend((), limits, clock, tools)
+    engine = Engine(limits, clock)
+    engine.registry.swap(await backend.start())
+    try:
+        yield InProcessEngine(engine)
+    finally:
+        await engine.stop(_STOP_GRACE_S)
+        await backend.stop(_STOP_GRACE_S)

@@ -1,0 +1,138 @@
+"""Addresses that the sidecar listens on."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+_SOCKET_MODE = 0o660
+
+
+class AddressError(Exception):
+    """An address is malformed, or taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A host and a port.
+
+    Attributes:
+        host: Name or address; IPv6 without brackets.
+        port: 0 means a free one.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """The path of a unix socket."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+def parse_address(text: str) -> Address:
+    """Parses `host:port`, `[ipv6]:port` or `unix:/path`.
+
+    Raises:
+        AddressError: It is none of them.
+    """
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path:
+            raise AddressError(f"{text!r}: a path must follow unix:")
+        return UnixAddress(Path(path).absolute())
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65_535:
+        raise AddressError(f"{text!r} is neither host:port nor unix:/path")
+    return TcpAddress(host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port))
+
+
+class UnixSocketGuard:
+    """Owns the path of a unix socket while a server listens on it.
+
+    gRPC itself would take the path of a live server over without a word. The lock beside
+    it tells a live owner from a file that a dead one has left.
+    """
+
+    def __init__(self, address: UnixAddress) -> None:
+        self._path = address.path
+        self._lock_path = address.path.with_name(address.path.name + ".lock")
+        self._lock: int | None = None
+
+    def claim(self) -> None:
+        """Takes the path.
+
+        Raises:
+            AddressError: Another process listens on it, or it is not a socket.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise AddressError(f"unix:{self._path}: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise self._taken() from None
+        self._lock = lock
+        try:
+            self._remove_stale()
+        except AddressError:
+            self._unlock()
+            raise
+
+    def open_to_group(self) -> None:
+        """Lets the owner and the group connect, nobody else."""
+        self._path.chmod(_SOCKET_MODE)
+
+    def release(self) -> None:
+        """Gives the path back. Idempotent."""
+        if self._lock is not None:
+            self._path.unlink(missing_ok=True)
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            # The lock file stays: whoever waits for it may have it open already.
+            os.close(self._lock)
+            self._lock = None
+
+    def _remove_stale(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(self._path.stat().st_mode):
+                raise AddressError(f"unix:{self._path}: exists and is not a socket")
+            if self._is_live():
+                raise self._taken()
+            self._path.unlink()
+
+    def _is_live(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self._path))
+            except OSError:
+                return False
+            return True
+
+    def _taken(self) -> AddressError:
+        return AddressError(f"unix:{self._path}: another process listens on it")

@@ -1,0 +1,172 @@
+"""From protobuf requests to the engine's words; what is malformed is rejected."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from google.protobuf.duration_pb2 import Duration
+
+from sidecall.v1 import execution_pb2, tool_service_pb2
+from sidecall_server.core.call import BatchOptions, Mode, OnFailure, ToolCall
+from sidecall_server.core.defaults import Limits
+from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.engine.slices import Slices
+
+_STRIDE = 64
+_MARGIN_MAX_NS = 250_000_000
+_MARGIN_MIN_NS = 20_000_000
+_MAX_TIMEOUT_S = 365 * 24 * 3600
+
+_MODES = {
+    execution_pb2.EXECUTION_MODE_UNSPECIFIED: Mode.PARALLEL,
+    execution_pb2.EXECUTION_MODE_PARALLEL: Mode.PARALLEL,
+    execution_pb2.EXECUTION_MODE_SEQUENTIAL: Mode.SEQUENTIAL,
+}
+_FAILURE_POLICIES = {
+    execution_pb2.FAILURE_POLICY_UNSPECIFIED: OnFailure.CONTINUE,
+    execution_pb2.FAILURE_POLICY_CONTINUE: OnFailure.CONTINUE,
+    execution_pb2.FAILURE_POLICY_STOP: OnFailure.STOP,
+}
+
+BatchMessage = tool_service_pb2.ExecuteBatchRequest | tool_service_pb2.StreamStart
+
+FEATURES = ("references", "result_budgets", "stream_batch")
+"""What this version has of the features that the contract names."""
+
+_LATER = {
+    "request_id": "request_id",
+    "session_id": "sessions",
+    "approvals": "approvals",
+}
+
+
+class Peer(Protocol):
+    """What the RPC knows about time and its sender."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds to the RPC's deadline; None without one."""
+
+    def peer(self) -> str:
+        """Address of the client."""
+
+
+def answering_margin_ns(remaining_ns: int) -> int:
+    """Time before a deadline at which the results must be on their way."""
+    margin = min(_MARGIN_MAX_NS, max(_MARGIN_MIN_NS, remaining_ns // 20))
+    return min(margin, remaining_ns // 2)
+
+
+def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer) -> BatchOptions:
+    """Reads what holds for a whole batch.
+
+    Raises:
+        Rejection: Malformed, expired, or a feature that this version does not have.
+    """
+    _refuse_later_features(message)
+    mode = _MODES.get(message.mode)
+    if mode is None:
+        raise _invalid("mode", f"{message.mode} is not an ExecutionMode")
+    on_failure = _FAILURE_POLICIES.get(message.on_failure)
+    if on_failure is None:
+        raise _invalid("on_failure", f"{message.on_failure} is not a FailurePolicy")
+    if message.max_concurrency < 0:
+        raise _invalid("max_concurrency", "must not be negative")
+    if not 0 <= message.max_response_bytes <= limits.max_message_bytes:
+        raise _invalid("max_response_bytes", f"must be within 0 and {limits.max_message_bytes}")
+    return BatchOptions(
+        mode=mode,
+        on_failure=on_failure,
+        max_concurrency=message.max_concurrency or None,
+        deadline_ns=_deadline(message, now_ns, peer.time_remaining()),
+        context=_context(message.context, limits),
+        references=not message.disable_references,
+        caller=peer.peer(),
+        max_response_bytes=message.max_response_bytes or limits.max_response_bytes,
+    )
+
+
+def _refuse_later_features(message: BatchMessage) -> None:
+    for field, feature in _LATER.items():
+        if getattr(message, field):
+            raise _unsupported(field, feature)
+
+
+def _deadline(message: BatchMessage, now_ns: int, remaining_s: float | None) -> int | None:
+    deadline_ns: int | None = None
+    if message.HasField("timeout"):
+        deadline_ns = now_ns + int(duration_s("timeout", message.timeout) * 1e9)
+    if remaining_s is not None and remaining_s < _MAX_TIMEOUT_S:
+        remaining_ns = int(remaining_s * 1e9)
+        if remaining_ns <= 0:
+            raise Rejection(
+                RejectionReason.DEADLINE_EXPIRED, "The request arrived with no time left."
+            )
+        answer_ns = now_ns + remaining_ns - answering_margin_ns(remaining_ns)
+        deadline_ns = answer_ns if deadline_ns is None else min(deadline_ns, answer_ns)
+    return deadline_ns
+
+
+def duration_s(field: str, duration: Duration) -> float:
+    """Seconds of a duration; raises Rejection when it is not positive or absurdly long."""
+    seconds = duration.seconds + duration.nanos / 1e9
+    if seconds <= 0:
+        raise _invalid(field, "must be positive")
+    return min(seconds, _MAX_TIMEOUT_S)
+
+
+def _context(context: Mapping[str, str], limits: Limits) -> Mapping[str, str]:
+    if not context:
+        return {}
+    if len(context) > limits.max_context_entries:
+        raise _invalid("context", f"holds more than {limits.max_context_entries} entries")
+    for key, value in context.items():
+        if max(len(key.encode()), len(value.encode())) > limits.max_context_value_bytes:
+            most = limits.max_context_value_bytes
+            raise _invalid("context", f"an entry is larger than {most} bytes")
+    return dict(context)
+
+
+async def tool_calls(
+    messages: Sequence[execution_pb2.ToolCall], limits: Limits, slices: Slices
+) -> list[ToolCall]:
+    """Reads the calls of a whole batch, without keeping the event loop for long.
+
+    Raises:
+        Rejection: Too many calls, or one is malformed.
+    """
+    if len(messages) > limits.max_calls_per_batch:
+        raise _invalid(
+            "calls", f"{len(messages)} calls; at most {limits.max_calls_per_batch} are allowed"
+        )
+    calls: list[ToolCall] = []
+    for index, message in enumerate(messages):
+        calls.append(tool_call(message, index))
+        if index % _STRIDE == 0:
+            await slices.breathe()
+    return calls
+
+
+def tool_call(message: execution_pb2.ToolCall, index: int) -> ToolCall:
+    """Reads one call.
+
+    Raises:
+        Rejection: It is malformed.
+    """
+    if message.idempotency_key:
+        raise _unsupported(f"calls[{index}].idempotency_key", "idempotency_keys")
+    timeout_s = None
+    if message.HasField("timeout"):
+        timeout_s = duration_s(f"calls[{index}].timeout", message.timeout)
+    depends_on: Iterable[str] = message.depends_on
+    return ToolCall(message.id, message.name, message.arguments, tuple(depends_on), timeout_s)
+
+
+def _invalid(field: str, why: str) -> Rejection:
+    return Rejection(RejectionReason.REQUEST_INVALID, f"{field}: {why}", field)
+
+
+def _unsupported(field: str, feature: str) -> Rejection:
+    return Rejection(
+        RejectionReason.FEATURE_UNSUPPORTED,
+        f"{field} is set, but this sidecar does not have the feature {feature!r}. Clear it.",
+        field,
+    )

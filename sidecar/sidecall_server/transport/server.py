@@ -1,0 +1,127 @@
+"""The gRPC servers: the API with health and reflection, and health alone."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from sidecall.v1 import tool_service_pb2_grpc
+from sidecall_server.engine.engine import Engine
+from sidecall_server.transport.addresses import (
+    Address,
+    AddressError,
+    TcpAddress,
+    UnixAddress,
+    UnixSocketGuard,
+)
+from sidecall_server.transport.guard import Guard
+from sidecall_server.transport.service import SERVICE_NAME, ToolService
+
+_HEALTH_NAMES = ("", SERVICE_NAME, "startup", "readiness", "liveness")
+
+
+class GrpcServers:
+    """Serves an engine on some addresses.
+
+    Attributes:
+        addresses: Addresses that are listened on, free ports filled in.
+    """
+
+    def __init__(self, engine: Engine, max_message_bytes: int) -> None:
+        self._guard = Guard()
+        self._health = health.aio.HealthServicer()
+        self._api = grpc.aio.server(options=_options(max_message_bytes))
+        tool_service_pb2_grpc.add_ToolServiceServicer_to_server(
+            ToolService(engine, self._guard), self._api
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._api)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._api)
+        self._max_message_bytes = max_message_bytes
+        self._servers = [self._api]
+        self._sockets: list[UnixSocketGuard] = []
+        self.addresses: list[Address] = []
+
+    async def start(self, listen: Sequence[Address], health_listen: Sequence[Address] = ()) -> None:
+        """Listens and serves.
+
+        Raises:
+            AddressError: An address is taken or cannot be had; nothing is served then.
+        """
+        try:
+            self.addresses = [self._bind(self._api, address) for address in listen]
+            if health_listen:
+                alone = grpc.aio.server(options=_options(self._max_message_bytes))
+                health_pb2_grpc.add_HealthServicer_to_server(self._health, alone)
+                self._servers.append(alone)
+                for address in health_listen:
+                    self._bind(alone, address)
+        except AddressError:
+            self._release_sockets()
+            raise
+        for server in self._servers:
+            await server.start()
+        for guard in self._sockets:
+            guard.open_to_group()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING, _HEALTH_NAMES)
+
+    def _bind(self, server: grpc.aio.Server, address: Address) -> Address:
+        if isinstance(address, UnixAddress):
+            guard = UnixSocketGuard(address)
+            guard.claim()
+            self._sockets.append(guard)
+        try:
+            port = server.add_insecure_port(str(address))
+        except RuntimeError:
+            port = 0
+        if isinstance(address, UnixAddress):
+            if not port:
+                raise AddressError(f"{address}: cannot listen on it")
+            return address
+        if not port:
+            raise AddressError(f"{address}: cannot listen on it; is another process there?")
+        return TcpAddress(address.host, port)
+
+    async def refuse(self) -> None:
+        """Says in health checks that no new work is wanted; liveness stays."""
+        names = [name for name in _HEALTH_NAMES if name != "liveness"]
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING, names)
+
+    async def wait_idle(self) -> None:
+        """Waits until no RPC is in flight."""
+        await self._guard.idle.wait()
+
+    async def stop(self, grace_s: float) -> None:
+        """Stops listening; RPCs in flight get `grace_s` seconds. Idempotent."""
+        for server in self._servers:
+            await server.stop(grace_s)
+        with contextlib.suppress(TimeoutError):
+            # gRPC returns before the handlers it cancelled have cleaned up.
+            async with asyncio.timeout(grace_s):
+                await self.wait_idle()
+        self._release_sockets()
+
+    def _release_sockets(self) -> None:
+        for guard in self._sockets:
+            guard.release()
+        self._sockets.clear()
+
+    async def _set_health(
+        self, status: health_pb2.HealthCheckResponse.ServingStatus, names: Sequence[str]
+    ) -> None:
+        for name in names:
+            await self._health.set(name, status)
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        # Two processes on one port would share its connections without a word.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]

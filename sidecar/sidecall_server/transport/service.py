@@ -1,0 +1,77 @@
+"""ToolService: RPCs in, results out."""
+
+from collections.abc import AsyncIterator
+
+from sidecall._version import __version__
+from sidecall.v1 import tool_service_pb2, tool_service_pb2_grpc
+from sidecall_server.engine.engine import Engine
+from sidecall_server.transport.guard import Guard, ServicerContext
+from sidecall_server.transport.requests import FEATURES, batch_options, tool_calls
+from sidecall_server.transport.results import batch_response
+from sidecall_server.transport.stream import serve_stream
+from sidecall_server.transport.tools import duration, list_tools
+
+SERVICE_NAME = "sidecall.v1.ToolService"
+
+
+class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
+    """Serves one engine."""
+
+    def __init__(self, engine: Engine, guard: Guard) -> None:
+        self._engine = engine
+        self._guard = guard
+
+    async def GetCapabilities(
+        self,
+        request: tool_service_pb2.GetCapabilitiesRequest,
+        context: ServicerContext,
+    ) -> tool_service_pb2.GetCapabilitiesResponse:
+        """See the contract."""
+        del request
+        async with self._guard(context):
+            limits = self._engine.limits
+            return tool_service_pb2.GetCapabilitiesResponse(
+                server_version=__version__,
+                api_versions=["v1"],
+                max_calls_per_batch=limits.max_calls_per_batch,
+                max_message_bytes=limits.max_message_bytes,
+                max_open_batches=limits.max_open_batches,
+                max_argument_depth=limits.max_argument_depth,
+                max_concurrency=limits.max_concurrency,
+                max_batch_concurrency=limits.max_batch_concurrency,
+                max_threads=limits.max_threads,
+                max_processes=limits.max_processes,
+                default_attempt_timeout=duration(int(limits.timeout_s * 1e9)),
+                default_queue_timeout=duration(int(limits.queue_timeout_s * 1e9)),
+                default_max_response_bytes=limits.max_response_bytes,
+                features=FEATURES,
+            )
+
+    async def ListTools(
+        self, request: tool_service_pb2.ListToolsRequest, context: ServicerContext
+    ) -> tool_service_pb2.ListToolsResponse:
+        """See the contract."""
+        async with self._guard(context):
+            return list_tools(self._engine.registry, request)
+
+    async def ExecuteBatch(
+        self, request: tool_service_pb2.ExecuteBatchRequest, context: ServicerContext
+    ) -> tool_service_pb2.ExecuteBatchResponse:
+        """See the contract."""
+        async with self._guard(context):
+            engine = self._engine
+            engine.check_accepting()
+            options = batch_options(request, engine.limits, engine.clock.now_ns(), context)
+            calls = await tool_calls(request.calls, engine.limits, engine.slices)
+            batch = await engine.execute(calls, options)
+            return await batch_response(batch, engine.slices)
+
+    async def StreamBatch(
+        self,
+        request_iterator: AsyncIterator[tool_service_pb2.StreamBatchRequest],
+        context: ServicerContext,
+    ) -> AsyncIterator[tool_service_pb2.StreamBatchResponse]:
+        """See the contract."""
+        async with self._guard(context):
+            async for events in serve_stream(self._engine, request_iterator, context):
+                yield events

@@ -1,0 +1,61 @@
+"""The one table between outcomes and google.rpc.Status."""
+
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from sidecall_server.core.outcome import Failure
+from sidecall_server.core.rejection import Rejection
+from sidecall_server.policy import budget
+
+ERROR_DOMAIN = "sidecall.dev"
+"""Domain of every ErrorInfo."""
+
+MAX_STATUS_MESSAGE_BYTES = 1_024
+"""The whole message is in the result's content."""
+
+
+def fill_status(status: status_pb2.Status, failure: Failure) -> None:
+    """Writes a failed call's status with its details."""
+    status.code = failure.status_code
+    status.message = budget.cut(failure.message, MAX_STATUS_MESSAGE_BYTES)
+    info = error_details_pb2.ErrorInfo(reason=failure.reason.name, domain=ERROR_DOMAIN)
+    info.metadata.update(failure.metadata)
+    status.details.append(_packed(info))
+    if failure.violations:
+        bad = error_details_pb2.BadRequest()
+        for violation in failure.violations:
+            bad.field_violations.add(field=violation.field, description=violation.message)
+        status.details.append(_packed(bad))
+    if failure.retry_after_s is not None:
+        status.details.append(_packed(_retry_info(failure.retry_after_s)))
+
+
+def rejection_status(rejection: Rejection) -> status_pb2.Status:
+    """The status of an RPC that started no call."""
+    status = status_pb2.Status(code=rejection.reason.code, message=rejection.message)
+    info = error_details_pb2.ErrorInfo(reason=rejection.reason.name, domain=ERROR_DOMAIN)
+    status.details.append(_packed(info))
+    if rejection.field:
+        bad = error_details_pb2.BadRequest()
+        bad.field_violations.add(field=rejection.field, description=rejection.message)
+        status.details.append(_packed(bad))
+    if rejection.retry_after_s is not None:
+        status.details.append(_packed(_retry_info(rejection.retry_after_s)))
+    return status
+
+
+def _retry_info(delay_s: float) -> error_details_pb2.RetryInfo:
+    delay = Duration()
+    delay.FromNanoseconds(int(delay_s * 1e9))
+    return error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+def _packed(
+    message: error_details_pb2.ErrorInfo
+    | error_details_pb2.BadRequest
+    | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,180 @@
+"""StreamBatch: messages in, events out, coalesced."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+from sidecall.v1 import execution_pb2, tool_service_pb2
+from sidecall_server.core.events import (
+    CallEvent,
+    Finished,
+    PartialOutput,
+    Progress,
+    Queued,
+    Started,
+)
+from sidecall_server.core.outcome import Success
+from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.engine import Engine
+from sidecall_server.engine.stream import ProtocolError, StreamIntake
+from sidecall_server.transport.requests import Peer, batch_options, tool_call
+from sidecall_server.transport.results import fill_result, fit
+from sidecall_server.transport.status import rejection_status
+
+Request = tool_service_pb2.StreamBatchRequest
+Response = tool_service_pb2.StreamBatchResponse
+Event = tool_service_pb2.BatchEvent
+
+
+class _Events:
+    """Events that were not sent yet. All that occur in one loop turn go into one message."""
+
+    def __init__(self) -> None:
+        self._events: list[CallEvent] = []
+        self._some = asyncio.Event()
+
+    def __call__(self, event: CallEvent) -> None:
+        self._events.append(event)
+        self._some.set()
+
+    def wake(self) -> None:
+        """Ends a `wait` although nothing happened."""
+        self._some.set()
+
+    async def wait(self) -> list[CallEvent]:
+        """Waits for events and takes them; may be empty after `wake`."""
+        await self._some.wait()
+        self._some.clear()
+        events, self._events = self._events, []
+        return events
+
+
+async def serve_stream(
+    engine: Engine, requests: AsyncIterator[Request], peer: Peer
+) -> AsyncIterator[Response]:
+    """Serves one turn.
+
+    Raises:
+        Rejection: The turn was not accepted, or the client broke the protocol before any
+            call was started.
+    """
+    engine.check_accepting()
+    messages = aiter(requests)
+    first = await anext(messages, None)
+    if first is None or first.WhichOneof("message") != "start":
+        raise _invalid("the first message must hold `start`")
+    options = batch_options(first.start, engine.limits, engine.clock.now_ns(), peer)
+    events = _Events()
+    batch = engine.open(options, events)
+    batch.done.add_done_callback(lambda _: events.wake())
+    intake = StreamIntake(engine, batch)
+    reader = asyncio.create_task(_read(messages, intake))
+    try:
+        accepted = tool_service_pb2.BatchAccepted(
+            received_unix_nanos=batch.epoch_ns + batch.received_ns
+        )
+        yield Response(events=[Event(accepted=accepted)])
+        while not batch.done.done():
+            for message in _messages(batch, await events.wait()):
+                yield message
+        violation = reader.result() if reader.done() and not reader.cancelled() else None
+        if violation is not None and not any(c.attempt for c in batch.calls.values()):
+            raise violation
+        events.wake()
+        for message in _messages(batch, await events.wait()):
+            yield message
+        yield Response(events=[Event(summary=_summary(intake, violation))])
+    finally:
+        reader.cancel()
+        engine.close(batch)
+        await asyncio.wait([reader])
+
+
+async def _read(messages: AsyncIterator[Request], intake: StreamIntake) -> Rejection | None:
+    """Feeds the turn until it ends; returns the violation that ended it, if one did."""
+    try:
+        async for message in messages:
+            _dispatch(message, intake)
+    except ProtocolError as violation:
+        intake.abandon("The turn was abandoned: the client broke the protocol.")
+        return _invalid(str(violation))
+    except Rejection as rejection:
+        intake.abandon("The turn was abandoned: a call was malformed.")
+        return rejection
+    intake.abandon("The client abandoned the turn before its seal.")
+    return None
+
+
+def _dispatch(message: Request, intake: StreamIntake) -> None:
+    kind = message.WhichOneof("message")
+    if kind == "call":
+        call = message.call
+        intake.add(call.index, tool_call(call.call, call.index))
+    elif kind == "seal":
+        intake.seal(message.seal.call_count)
+    elif kind == "cancel":
+        intake.cancel(message.cancel.index)
+    else:
+        raise ProtocolError(
+            "`start` was sent twice" if kind == "start" else "a message holds nothing known"
+        )
+
+
+def _messages(batch: Batch, events: Iterable[CallEvent]) -> Iterable[Response]:
+    """Events as messages, each within the budget of one response."""
+    budget = batch.options.max_response_bytes
+    message, size = Response(), 0
+    for event in events:
+        converted = _convert(batch, event)
+        bytes_more = converted.ByteSize()
+        if size and size + bytes_more > budget:
+            yield message
+            message, size = Response(), 0
+        message.events.append(converted)
+        size += bytes_more
+    if size:
+        yield message
+
+
+def _convert(batch: Batch, event: CallEvent) -> Event:
+    index = event.index
+    if isinstance(event, Finished):
+        result = execution_pb2.ToolResult()
+        fill_result(result, batch.calls[index], batch.epoch_ns)
+        fit([result], batch.options.max_response_bytes)
+        return Event(result=tool_service_pb2.CallFinished(index=index, result=result))
+    if isinstance(event, Started):
+        return Event(started=tool_service_pb2.CallStarted(index=index, attempt=event.attempt))
+    if isinstance(event, Queued):
+        cause = execution_pb2.BlockCause.ValueType(event.cause)
+        return Event(
+            queued=tool_service_pb2.CallQueued(
+                index=index, cause=cause, waiting_for=event.waiting_for
+            )
+        )
+    if isinstance(event, Progress):
+        progress = tool_service_pb2.CallProgress(
+            index=index, progress=event.progress, total=event.total, message=event.message
+        )
+        return Event(progress=progress)
+    assert isinstance(event, PartialOutput)  # noqa: S101  narrows the last member of the union
+    return Event(partial_output=tool_service_pb2.CallPartialOutput(index=index, text=event.text))
+
+
+def _summary(intake: StreamIntake, violation: Rejection | None) -> tool_service_pb2.BatchSummary:
+    batch = intake.batch
+    calls = batch.calls.values()
+    summary = tool_service_pb2.BatchSummary(
+        call_count=len(calls),
+        ok_count=sum(type(call.outcome) is Success for call in calls),
+        sealed=intake.sealed,
+        duration_ns=max((c.finished_ns for c in calls), default=batch.received_ns)
+        - batch.received_ns,
+    )
+    if violation is not None:
+        summary.status.CopyFrom(rejection_status(violation))
+    return summary
+
+
+def _invalid(why: str) -> Rejection:
+    return Rejection(RejectionReason.REQUEST_INVALID, f"StreamBatch: {why}")

@@ -1,0 +1,77 @@
+"""ListTools: the registry as protobuf messages, page by page."""
+
+import base64
+import binascii
+import json
+
+from google.protobuf.duration_pb2 import Duration
+
+from sidecall.v1 import tool_pb2, tool_service_pb2
+from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.engine.registry import Registry, ToolEntry
+
+_DEFAULT_PAGE_SIZE = 1_000
+_MAX_PAGE_SIZE = 10_000
+
+
+def list_tools(
+    registry: Registry, request: tool_service_pb2.ListToolsRequest
+) -> tool_service_pb2.ListToolsResponse:
+    """One page of tools.
+
+    Raises:
+        Rejection: The page size or the token is wrong, or the tools have changed since.
+    """
+    if request.page_size < 0:
+        raise Rejection(
+            RejectionReason.REQUEST_INVALID, "page_size: must not be negative", "page_size"
+        )
+    size = min(request.page_size or _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE)
+    start = _start(request.page_token, registry.revision) if request.page_token else 0
+    names = list(registry.tools)[start : start + size]
+    response = tool_service_pb2.ListToolsResponse(revision=registry.revision)
+    response.tools.extend(_message(registry.tools[name]) for name in names)
+    if start + size < len(registry.tools):
+        token = f"{registry.revision}:{start + size}"
+        response.next_page_token = base64.urlsafe_b64encode(token.encode()).decode()
+    return response
+
+
+def _start(token: str, revision: str) -> int:
+    try:
+        of_revision, _, position = base64.urlsafe_b64decode(token.encode()).decode().partition(":")
+        start = int(position)
+    except (ValueError, binascii.Error):
+        raise Rejection(
+            RejectionReason.PAGE_TOKEN_INVALID, "page_token: not made by ListTools", "page_token"
+        ) from None
+    if of_revision != revision:
+        raise Rejection(
+            RejectionReason.TOOLS_CHANGED, "The tools have changed; start again without a token."
+        )
+    return max(0, start)
+
+
+def _message(entry: ToolEntry) -> tool_pb2.Tool:
+    spec = entry.spec
+    message = tool_pb2.Tool(
+        name=spec.name,
+        description=spec.description,
+        input_schema=json.dumps(spec.input_schema, ensure_ascii=False),
+        effects=tool_pb2.Effects.ValueType(spec.effects),
+        health=tool_pb2.TOOL_HEALTH_AVAILABLE,
+    )
+    if spec.output_schema is not None:
+        message.output_schema = json.dumps(spec.output_schema, ensure_ascii=False)
+    message.limits.max_concurrency = entry.limiter.limit
+    message.limits.max_queue = entry.max_queue
+    message.limits.timeout.CopyFrom(duration(entry.timeout_ns))
+    message.limits.queue_timeout.CopyFrom(duration(entry.queue_timeout_ns))
+    return message
+
+
+def duration(time_ns: int) -> Duration:
+    """A protobuf duration of so many nanoseconds."""
+    message = Duration()
+    message.FromNanoseconds(time_ns)
+    return message
