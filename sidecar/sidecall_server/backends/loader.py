@@ -16,6 +16,9 @@ from sidecall._errors import ToolDefinitionError
 from sidecall._lifespan import Lifespan
 from sidecall._tool import Tool
 
+FILE_MODULE_PREFIX = "sidecall_tools_"
+"""How the names of modules begin that were loaded from files."""
+
 
 class ToolLoadError(Exception):
     """Tools cannot be loaded; the text says where and why, for the operator."""
@@ -95,7 +98,7 @@ def _from_file(path: Path) -> ModuleType:
         raise ToolLoadError(f"{path}: no such file")
     # A name of its own: a file called json.py must not stand in for the standard library.
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    name = f"sidecall_tools_{path.stem}_{digest}"
+    name = f"{FILE_MODULE_PREFIX}{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
