@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sidecall._version import __version__
 
 if TYPE_CHECKING:
+    from sidecall._aio_client import AsyncClient as AsyncClient
+    from sidecall._batch_stream import BatchStream as BatchStream
+    from sidecall._client import Client as Client
     from sidecall._context import ToolContext as ToolContext
     from sidecall._errors import ArgumentError as ArgumentError
     from sidecall._errors import ResultError as ResultError
@@ -17,20 +20,41 @@ if TYPE_CHECKING:
     from sidecall._errors import ToolError as ToolError
     from sidecall._lifespan import Lifespan as Lifespan
     from sidecall._lifespan import lifespan as lifespan
+    from sidecall._requests import BatchOptions as BatchOptions
+    from sidecall._rpc_errors import SidecallError as SidecallError
     from sidecall._tool import Tool as Tool
     from sidecall._tool import tool as tool
+    from sidecall._tool_calls import to_tool_call as to_tool_call
+    from sidecall._tool_formats import ToolNames as ToolNames
+    from sidecall._tool_formats import to_chat_completions_tools as to_chat_completions_tools
+    from sidecall._tool_formats import to_responses_tools as to_responses_tools
+    from sidecall.chat import ChatLoop as ChatLoop
+    from sidecall.chat import SyncChatLoop as SyncChatLoop
+    from sidecall.v1.execution_pb2 import ToolCall as ToolCall
+    from sidecall.v1.execution_pb2 import ToolResult as ToolResult
 
 _MODULES = {
     "ArgumentError": "sidecall._errors",
-    "AsyncClient": "sidecall._client",
+    "AsyncClient": "sidecall._aio_client",
+    "BatchOptions": "sidecall._requests",
+    "BatchStream": "sidecall._batch_stream",
+    "ChatLoop": "sidecall.chat",
     "Client": "sidecall._client",
     "Lifespan": "sidecall._lifespan",
     "ResultError": "sidecall._errors",
+    "SidecallError": "sidecall._rpc_errors",
+    "SyncChatLoop": "sidecall.chat",
     "Tool": "sidecall._tool",
+    "ToolCall": "sidecall.v1.execution_pb2",
     "ToolContext": "sidecall._context",
     "ToolDefinitionError": "sidecall._errors",
     "ToolError": "sidecall._errors",
+    "ToolNames": "sidecall._tool_formats",
+    "ToolResult": "sidecall.v1.execution_pb2",
     "lifespan": "sidecall._lifespan",
+    "to_chat_completions_tools": "sidecall._tool_formats",
+    "to_responses_tools": "sidecall._tool_formats",
+    "to_tool_call": "sidecall._tool_calls",
     "tool": "sidecall._tool",
 }
 

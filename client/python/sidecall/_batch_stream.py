@@ -1,0 +1,169 @@
+"""One turn over StreamBatch."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+import grpc
+import grpc.aio
+
+from sidecall._rpc_errors import SidecallError, error_from_rpc
+from sidecall._tool_calls import ToolCallLike, to_tool_call
+from sidecall.v1.execution_pb2 import ToolResult
+from sidecall.v1.tool_service_pb2 import (
+    BatchEvent,
+    BatchSummary,
+    StreamBatchRequest,
+    StreamBatchResponse,
+    StreamCall,
+    StreamCancel,
+    StreamSeal,
+    StreamStart,
+)
+
+if TYPE_CHECKING:
+    _Call = grpc.aio.StreamStreamCall[StreamBatchRequest, StreamBatchResponse]
+
+
+class BatchStream:
+    """One turn whose calls are sent while the model is still producing them.
+
+    Use it as an async context manager. Leaving it before the turn is over cancels the turn.
+    Events have one consumer: either iterate, or await `results()`, or first one and then
+    the other, in one task. Cancelling that task cancels the turn.
+    """
+
+    def __init__(self, start: StreamStart, open_call: "Callable[[], _Call]") -> None:
+        self._start = start
+        self._open_call = open_call
+        self._call: _Call | None = None
+        self._sent: set[int] = set()
+        self._pending: list[BatchEvent] = []
+        self._results: dict[int, ToolResult] = {}
+        self._sealed = False
+        self._half_closed = False
+        self._over = False
+        self.summary: BatchSummary | None = None
+        """The turn's summary; None before it is over."""
+
+    async def __aenter__(self) -> Self:
+        self._call = self._open_call()
+        try:
+            await self._write(StreamBatchRequest(start=self._start))
+        except BaseException:
+            self._call.cancel()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._call is not None and not self._over:
+            self._over = True
+            self._call.cancel()
+
+    async def send(self, index: int, call: ToolCallLike) -> None:
+        """Sends a call that the model has finished.
+
+        Args:
+            index: Its position in the turn, counted from 0.
+            call: The call.
+
+        Raises:
+            SidecallError: The RPC failed.
+            ValueError: The index was sent before, or the turn is sealed or abandoned.
+        """
+        if index in self._sent or self._sealed or self._half_closed:
+            raise ValueError(f"call {index} cannot be sent: it was, or the turn has ended")
+        message = to_tool_call(call)
+        self._sent.add(index)
+        await self._write(StreamBatchRequest(call=StreamCall(index=index, call=message)))
+
+    async def seal(self) -> None:
+        """Ends the turn: calls that are held may start.
+
+        Raises:
+            SidecallError: The RPC failed.
+        """
+        self._sealed = True
+        await self._write(StreamBatchRequest(seal=StreamSeal(call_count=len(self._sent))))
+
+    async def cancel(self, index: int) -> None:
+        """Cancels one call. One that is already final is left as it is.
+
+        Raises:
+            SidecallError: The RPC failed.
+        """
+        if not self._over and index not in self._results:
+            await self._write(StreamBatchRequest(cancel=StreamCancel(index=index)))
+
+    async def abandon(self) -> None:
+        """Gives the unsealed turn up: calls that are held are never started."""
+        if not self._half_closed and not self._over:
+            self._half_closed = True
+            await self._running_call().done_writing()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> BatchEvent:
+        while not self._pending:
+            response = await self._read()
+            if response is None:
+                raise StopAsyncIteration
+            self._pending.extend(reversed(response.events))
+        event = self._pending.pop()
+        if event.HasField("result"):
+            self._results[event.result.index] = event.result.result
+        elif event.HasField("summary"):
+            self.summary = event.summary
+        return event
+
+    async def results(self) -> list[ToolResult]:
+        """Waits for the turn to end and returns its results, ordered by index.
+
+        Raises:
+            SidecallError: The RPC failed, or a call that was sent has no result.
+        """
+        async for _ in self:
+            pass
+        if missing := sorted(self._sent - self._results.keys()):
+            raise SidecallError(
+                f"the turn ended without results of the calls {missing}",
+                code=grpc.StatusCode.INTERNAL,
+            )
+        return [self._results[index] for index in sorted(self._results)]
+
+    def _running_call(self) -> "_Call":
+        if self._call is None:
+            raise RuntimeError("a BatchStream is an async context manager: use `async with`")
+        return self._call
+
+    async def _write(self, message: StreamBatchRequest) -> None:
+        call = self._running_call()
+        try:
+            await call.write(message)
+        except grpc.RpcError as error:
+            raise error_from_rpc(error) from error
+        except asyncio.InvalidStateError as error:
+            raise await self._ended_early(call) from error
+
+    async def _read(self) -> StreamBatchResponse | None:
+        if self._over:
+            return None
+        try:
+            response = await self._running_call().read()
+        except grpc.RpcError as error:
+            self._over = True
+            raise error_from_rpc(error) from error
+        if isinstance(response, StreamBatchResponse):
+            return response
+        self._over = True
+        return None
+
+    async def _ended_early(self, call: "_Call") -> SidecallError:
+        """Says why the RPC is over; a read raises the status where it is not OK."""
+        if await call.code() is not grpc.StatusCode.OK:
+            try:
+                await call.read()
+            except grpc.RpcError as error:
+                return error_from_rpc(error)
+        return SidecallError("the turn is already over", code=grpc.StatusCode.FAILED_PRECONDITION)

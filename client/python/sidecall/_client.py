@@ -1,0 +1,184 @@
+"""The blocking client."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+
+from sidecall._connection import Connection, Metadata
+from sidecall._requests import BatchOptions, ToolPages, batch_request, batch_results
+from sidecall._retry import Attempts
+from sidecall._rpc_errors import SidecallError, error_from_rpc
+from sidecall._tool_calls import ToolCallLike, make_tool_call
+from sidecall.v1.execution_pb2 import ToolResult
+from sidecall.v1.tool_pb2 import Tool
+from sidecall.v1.tool_service_pb2 import GetCapabilitiesRequest, GetCapabilitiesResponse
+from sidecall.v1.tool_service_pb2_grpc import ToolServiceStub
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+_READY_POLL_S = 0.05
+
+
+class Client:
+    """A blocking client of one sidecar. It may be shared between threads.
+
+    Args:
+        endpoint: `host:port` or `unix:/path`; by default the environment's
+            SIDECALL_ENDPOINT, then 127.0.0.1:50071.
+        token: Sent as a bearer token.
+        credentials: For TLS; None for a plain connection.
+        metadata: Sent with each RPC.
+        max_message_bytes: Largest message sent or received; by default the environment's
+            SIDECALL_MAX_INBOUND_MESSAGE_BYTES, then 16 MiB.
+        retries: How often an RPC that certainly started nothing is sent again.
+
+    Raises:
+        ValueError: An argument or a variable makes no sense.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        token: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Metadata = (),
+        max_message_bytes: int | None = None,
+        retries: int = 3,
+    ) -> None:
+        connection = Connection.resolve(
+            endpoint,
+            token=token,
+            credentials=credentials,
+            metadata=metadata,
+            max_message_bytes=max_message_bytes,
+        )
+        self._metadata = connection.metadata
+        self._retries = retries
+        self._channel = (
+            grpc.insecure_channel(connection.target, connection.options)
+            if connection.credentials is None
+            else grpc.secure_channel(connection.target, connection.credentials, connection.options)
+        )
+        self._stub = ToolServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection. RPCs in flight are cancelled."""
+        self._channel.close()
+
+    def wait_until_ready(self, timeout: float = 30.0) -> GetCapabilitiesResponse:
+        """Waits until the sidecar serves.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Raises:
+            SidecallError: It does not serve in time, or refuses this client.
+        """
+        attempts = Attempts(0, timeout)
+        while True:
+            try:
+                return self._stub.GetCapabilities(
+                    GetCapabilitiesRequest(),
+                    timeout=attempts.remaining_s(),
+                    metadata=self._metadata,
+                    wait_for_ready=True,
+                )
+            except grpc.RpcError as error:
+                failure = error_from_rpc(error)
+                if failure.code is not grpc.StatusCode.UNAVAILABLE or not attempts.remaining_s():
+                    raise failure from error
+            time.sleep(_READY_POLL_S)
+
+    def get_capabilities(self, *, timeout: float | None = None) -> GetCapabilitiesResponse:
+        """Returns what the sidecar speaks and its limits.
+
+        Raises:
+            SidecallError: The RPC failed.
+        """
+        return self._invoke(
+            self._stub.GetCapabilities, GetCapabilitiesRequest(), timeout, repeatable=True
+        )
+
+    def list_tools(self, *, timeout: float | None = None) -> list[Tool]:
+        """Returns all tools that the caller may use, ordered by name.
+
+        Args:
+            timeout: Seconds for each page.
+
+        Raises:
+            SidecallError: The RPC failed.
+        """
+        pages = ToolPages()
+        while not pages.done:
+            try:
+                pages.add(
+                    self._invoke(self._stub.ListTools, pages.request(), timeout, repeatable=True)
+                )
+            except SidecallError as error:
+                pages.restart(error)
+        return pages.tools
+
+    def execute_batch(
+        self,
+        calls: Iterable[ToolCallLike],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> list[ToolResult]:
+        """Executes the calls of one turn and returns one result per call, in call order.
+
+        Args:
+            calls: Messages, dictionaries or a provider's tool calls; see `to_tool_call`.
+            timeout: Seconds for the whole batch. The sidecar answers shortly before with
+                the results so far.
+            options: See `BatchOptions`.
+
+        Raises:
+            SidecallError: The RPC failed; `not_started` says whether that is harmless.
+            ValueError: An option has no such value.
+            TypeError: Something is not a tool call.
+        """
+        request = batch_request(calls, options)
+        return batch_results(request, self._invoke(self._stub.ExecuteBatch, request, timeout))
+
+    def call(
+        self,
+        name: str,
+        arguments: str | Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> ToolResult:
+        """Executes one call; `execute_batch` for a batch of one."""
+        (result,) = self.execute_batch(
+            [make_tool_call(name, arguments)], timeout=timeout, **options
+        )
+        return result
+
+    def _invoke(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        timeout: float | None,
+        *,
+        repeatable: bool = False,
+    ) -> _Response:
+        attempts = Attempts(self._retries, timeout, repeatable=repeatable)
+        while True:
+            try:
+                return method(request, timeout=attempts.remaining_s(), metadata=self._metadata)
+            except grpc.RpcError as error:
+                failure = error_from_rpc(error)
+                delay_s = attempts.delay_s(failure)
+                if delay_s is None:
+                    raise failure from error
+            time.sleep(delay_s)

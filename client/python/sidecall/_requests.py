@@ -1,0 +1,111 @@
+"""Requests and responses of both clients, without any I/O."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypedDict
+
+import grpc
+
+from sidecall._rpc_errors import SidecallError
+from sidecall._tool_calls import ToolCallLike, to_tool_call
+from sidecall.v1.execution_pb2 import (
+    EXECUTION_MODE_PARALLEL,
+    EXECUTION_MODE_SEQUENTIAL,
+    FAILURE_POLICY_CONTINUE,
+    FAILURE_POLICY_STOP,
+    ToolResult,
+)
+from sidecall.v1.tool_pb2 import Tool
+from sidecall.v1.tool_service_pb2 import (
+    ExecuteBatchRequest,
+    ExecuteBatchResponse,
+    ListToolsRequest,
+    ListToolsResponse,
+    StreamStart,
+)
+
+_MODES = {"parallel": EXECUTION_MODE_PARALLEL, "sequential": EXECUTION_MODE_SEQUENTIAL}
+_FAILURE_POLICIES = {"continue": FAILURE_POLICY_CONTINUE, "stop": FAILURE_POLICY_STOP}
+_MAX_LISTINGS = 5
+
+
+class BatchOptions(TypedDict, total=False):
+    """What may be said about a batch. What is absent or None is the sidecar's default."""
+
+    mode: Literal["parallel", "sequential"] | None
+    """How the calls are ordered against each other."""
+    on_failure: Literal["continue", "stop"] | None
+    """What a failed call means for the rest."""
+    max_concurrency: int | None
+    """Most calls of the batch that run at a time."""
+    context: Mapping[str, str] | None
+    """Facts about the end user; tools and policies see them, the model does not."""
+    request_id: str | None
+    """Key under which the batch may be sent again without running a call twice."""
+    session_id: str | None
+    """Session whose earlier results may be referenced."""
+    max_response_bytes: int | None
+    """Bytes that the results may take together."""
+    disable_references: bool | None
+    """Passes argument strings as they are."""
+
+
+def batch_request(calls: Iterable[ToolCallLike], options: BatchOptions) -> ExecuteBatchRequest:
+    """Makes the request of ExecuteBatch."""
+    return ExecuteBatchRequest(calls=[to_tool_call(call) for call in calls], **_fields(options))
+
+
+def stream_start(options: BatchOptions) -> StreamStart:
+    """Makes the message that opens StreamBatch."""
+    return StreamStart(**_fields(options))
+
+
+def batch_results(request: ExecuteBatchRequest, response: ExecuteBatchResponse) -> list[ToolResult]:
+    """Returns the results, in call order.
+
+    Raises:
+        SidecallError: There is not one result per call.
+    """
+    if len(response.results) != len(request.calls):
+        raise SidecallError(
+            f"{len(request.calls)} calls were sent but {len(response.results)} results came back",
+            code=grpc.StatusCode.INTERNAL,
+        )
+    return list(response.results)
+
+
+class ToolPages:
+    """Collects the pages of ListTools; starts again where the tools change in between."""
+
+    def __init__(self) -> None:
+        self.tools: list[Tool] = []
+        self.done = False
+        self._token = ""
+        self._listings = 1
+
+    def request(self) -> ListToolsRequest:
+        """Makes the request for the next page."""
+        return ListToolsRequest(page_token=self._token)
+
+    def add(self, page: ListToolsResponse) -> None:
+        """Takes a page in."""
+        self.tools.extend(page.tools)
+        self._token = page.next_page_token
+        self.done = not self._token
+
+    def restart(self, error: SidecallError) -> None:
+        """Begins a new listing, or raises the error where that does not help."""
+        if error.code is not grpc.StatusCode.ABORTED or self._listings >= _MAX_LISTINGS:
+            raise error
+        self._listings += 1
+        self.tools.clear()
+        self._token = ""
+
+
+def _fields(options: BatchOptions) -> dict[str, Any]:
+    fields = {name: value for name, value in options.items() if value is not None}
+    for name, values in (("mode", _MODES), ("on_failure", _FAILURE_POLICIES)):
+        if name in fields:
+            if fields[name] not in values:
+                raise ValueError(f"{name} is one of {sorted(values)}, not {fields[name]!r}")
+            fields[name] = values[str(fields[name])]
+    return fields

@@ -1,0 +1,60 @@
+"""When an RPC may be sent again, and after how long."""
+
+import random
+import time
+from collections.abc import Callable
+
+import grpc
+
+from sidecall._rpc_errors import SidecallError
+
+_INITIAL_BACKOFF_S = 0.1
+_MAX_BACKOFF_S = 2.0
+
+
+class Attempts:
+    """The attempts of one RPC, within its deadline.
+
+    Args:
+        retries: Most attempts after the first.
+        timeout: Seconds for all attempts together; None for no bound.
+        repeatable: Whether sending again is harmless even if the RPC was received.
+        clock: Monotonic seconds.
+        jitter: Draws from [0, 1).
+    """
+
+    def __init__(
+        self,
+        retries: int,
+        timeout: float | None,
+        *,
+        repeatable: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._left = retries
+        self._repeatable = repeatable
+        self._clock = clock
+        self._jitter = jitter
+        self._backoff_s = _INITIAL_BACKOFF_S
+        self._deadline = None if timeout is None else clock() + timeout
+
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline, never negative; None for no bound."""
+        return None if self._deadline is None else max(0.0, self._deadline - self._clock())
+
+    def delay_s(self, error: SidecallError) -> float | None:
+        """Seconds to wait before the next attempt; None: the error is final."""
+        if self._left <= 0 or not self._may_repeat(error):
+            return None
+        self._left -= 1
+        delay = self._jitter() * self._backoff_s
+        self._backoff_s = min(self._backoff_s * 2, _MAX_BACKOFF_S)
+        if error.retry_after is not None:
+            delay += error.retry_after
+        remaining = self.remaining_s()
+        return delay if remaining is None or delay < remaining else None
+
+    def _may_repeat(self, error: SidecallError) -> bool:
+        transient = error.code is grpc.StatusCode.UNAVAILABLE or error.retry_after is not None
+        return transient and (error.not_started or self._repeatable)

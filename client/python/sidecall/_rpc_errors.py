@@ -1,0 +1,90 @@
+"""RPC errors as one exception that says whether anything was started."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+ERROR_DOMAIN = "sidecall.dev"
+_DETAILS_KEY = "grpc-status-details-bin"
+# What gRPC says when it could not even connect; nothing of the RPC left this process then.
+_NOT_CONNECTED = ("failed to connect", "dns resolution failed", "name resolution failure")
+
+
+class SidecallError(Exception):
+    """An RPC to the sidecar ended with a status other than OK.
+
+    Failures of single calls are not errors: they are in the results.
+
+    Attributes:
+        code: Status code of the RPC.
+        reason: Reason that the sidecar gave, in UPPER_SNAKE_CASE; empty where the error
+            was not made by a sidecar.
+        retry_after: Seconds after which the sidecar wants to be asked again; None where
+            it did not say.
+        not_started: Whether it is certain that this RPC started no call. False means
+            that calls may have run.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode,
+        reason: str = "",
+        retry_after: float | None = None,
+        not_started: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.retry_after = retry_after
+        self.not_started = not_started
+
+    def __str__(self) -> str:
+        name = self.code.name if not self.reason else f"{self.code.name}/{self.reason}"
+        return f"{name}: {self.args[0]}"
+
+
+def error_from_rpc(error: grpc.RpcError) -> SidecallError:
+    """Translates gRPC's error, sync or async."""
+    code = error.code()
+    details = error.details() or ""
+    status = _status_of(error)
+    reason, retry_after = _read_details(status)
+    not_connected = code is grpc.StatusCode.UNAVAILABLE and details.lower().startswith(
+        _NOT_CONNECTED
+    )
+    unimplemented = code is grpc.StatusCode.UNIMPLEMENTED
+    return SidecallError(
+        (status.message if status is not None else "") or details or "no details",
+        code=code,
+        reason=reason,
+        retry_after=retry_after,
+        not_started=bool(reason) or not_connected or unimplemented,
+    )
+
+
+def _status_of(error: grpc.RpcError) -> status_pb2.Status | None:
+    # The type stubs do not know that an item of the metadata is a tuple.
+    trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    for key, value in trailing:
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None
+    return None
+
+
+def _read_details(status: status_pb2.Status | None) -> tuple[str, float | None]:
+    reason, retry_after = "", None
+    for detail in status.details if status is not None else ():
+        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == ERROR_DOMAIN:
+            reason = info.reason
+        elif detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+    return reason, retry_after

@@ -1,0 +1,194 @@
+"""Both clients against a fake service, through real channels."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from tests.support.fake_tool_service import FakeTool, FakeToolService, RpcFailure
+
+from sidecall import AsyncClient, Client, SidecallError, ToolResult
+from sidecall.v1.execution_pb2 import EXECUTION_MODE_SEQUENTIAL, FAILURE_POLICY_STOP
+
+
+async def echo(arguments: dict[str, Any]) -> str:
+    return str(arguments.get("text", ""))
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[FakeToolService]:
+    tools = {name: FakeTool(echo) for name in ("a", "b", "c", "d", "e")}
+    async with FakeToolService(tools) as service:
+        yield service
+
+
+class AnyClient:
+    """Either client, called in the same way."""
+
+    def __init__(self, client: Client | AsyncClient) -> None:
+        self.client = client
+
+    async def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        bound = getattr(self.client, method)
+        if isinstance(self.client, AsyncClient):
+            return await bound(*args, **kwargs)
+        return await asyncio.to_thread(bound, *args, **kwargs)
+
+
+@pytest.fixture(params=["sync", "async"])
+async def call(request: Any, service: FakeToolService) -> AsyncIterator[AnyClient]:
+    if request.param == "sync":
+        with Client(service.endpoint, metadata=[("x-tenant", "t1")]) as client:
+            yield AnyClient(client)
+    else:
+        async with AsyncClient(service.endpoint, metadata=[("x-tenant", "t1")]) as aio_client:
+            yield AnyClient(aio_client)
+
+
+async def test_capabilities(call: AnyClient, service: FakeToolService) -> None:
+    assert (await call("wait_until_ready", timeout=30)).server_version == "0.0.0-fake"
+    assert (await call("get_capabilities")).features == ["stream_batch"]
+    assert service.metadata[-1]["x-tenant"] == "t1"
+
+
+async def test_all_pages_of_tools_arrive(call: AnyClient) -> None:
+    assert [tool.name for tool in await call("list_tools")] == ["a", "b", "c", "d", "e"]
+
+
+async def test_a_listing_begins_again_when_the_tools_change(
+    call: AnyClient, service: FakeToolService
+) -> None:
+    service.failures["ListTools"] = [RpcFailure(grpc.StatusCode.ABORTED, "TOOLS_CHANGED")]
+    assert [tool.name for tool in await call("list_tools")] == ["a", "b", "c", "d", "e"]
+
+
+async def test_a_listing_that_never_settles_ends(call: AnyClient, service: FakeToolService) -> None:
+    changed = RpcFailure(grpc.StatusCode.ABORTED, "TOOLS_CHANGED")
+    service.failures["ListTools"] = [changed] * 9
+    with pytest.raises(SidecallError) as caught:
+        await call("list_tools")
+    assert caught.value.reason == "TOOLS_CHANGED"
+
+
+async def test_results_are_in_call_order(call: AnyClient) -> None:
+    calls = [{"id": str(n), "name": "a", "arguments": {"text": f"text {n}"}} for n in range(20)]
+    results: list[ToolResult] = await call("execute_batch", calls)
+    assert [result.call_id for result in results] == [str(n) for n in range(20)]
+    assert [result.content for result in results] == [f"text {n}" for n in range(20)]
+
+
+async def test_one_call(call: AnyClient) -> None:
+    result: ToolResult = await call("call", "a", {"text": "hello"}, timeout=30)
+    assert result.content == "hello"
+
+
+async def test_options_reach_the_service(call: AnyClient, service: FakeToolService) -> None:
+    await call(
+        "execute_batch",
+        [],
+        mode="sequential",
+        on_failure="stop",
+        max_concurrency=3,
+        context={"user": "u"},
+        request_id="r",
+        disable_references=True,
+        session_id=None,
+    )
+    (sent,) = service.batches
+    assert sent.mode == EXECUTION_MODE_SEQUENTIAL
+    assert sent.on_failure == FAILURE_POLICY_STOP
+    assert sent.max_concurrency == 3
+    assert sent.context == {"user": "u"}
+    assert sent.request_id == "r"
+    assert sent.disable_references
+    assert not sent.session_id
+
+
+async def test_an_unknown_mode_is_refused(call: AnyClient) -> None:
+    with pytest.raises(ValueError, match="parallel"):
+        await call("execute_batch", [], mode="random")
+
+
+async def test_the_reason_of_an_error_is_read(call: AnyClient, service: FakeToolService) -> None:
+    failure = RpcFailure(grpc.StatusCode.UNIMPLEMENTED, "FEATURE_UNSUPPORTED")
+    service.failures["ExecuteBatch"] = [failure]
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", [])
+    error = caught.value
+    assert error.code is grpc.StatusCode.UNIMPLEMENTED
+    assert error.reason == "FEATURE_UNSUPPORTED"
+    assert error.retry_after is None
+    assert error.not_started
+    assert str(error) == "UNIMPLEMENTED/FEATURE_UNSUPPORTED: planned failure"
+
+
+async def test_a_draining_sidecar_is_asked_again(call: AnyClient, service: FakeToolService) -> None:
+    draining = RpcFailure(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_after_s=0.01)
+    service.failures["ExecuteBatch"] = [draining, draining]
+    results: list[ToolResult] = await call("execute_batch", [{"name": "a"}], timeout=60)
+    assert len(results) == 1
+    assert len(service.batches) == 3
+
+
+async def test_what_may_have_started_is_not_sent_again(
+    call: AnyClient, service: FakeToolService
+) -> None:
+    service.failures["ExecuteBatch"] = [RpcFailure(grpc.StatusCode.UNAVAILABLE)]
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", [{"name": "a"}])
+    assert not caught.value.not_started
+    assert len(service.batches) == 1
+
+
+async def test_retry_after_is_told(call: AnyClient, service: FakeToolService) -> None:
+    full = RpcFailure(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_BATCHES", retry_after_s=90)
+    service.failures["ExecuteBatch"] = [full]
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", [], timeout=30)
+    assert caught.value.retry_after == 90
+
+
+async def test_a_deadline_that_passes_leaves_the_outcome_open(
+    call: AnyClient, service: FakeToolService
+) -> None:
+    async def wait_for_ever(arguments: dict[str, Any]) -> str:
+        await asyncio.Event().wait()
+        return str(arguments)
+
+    service.tools["hang"] = FakeTool(wait_for_ever)
+    with pytest.raises(SidecallError) as caught:
+        await call("call", "hang", timeout=0.2)
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert not caught.value.not_started
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_nobody_there(kind: str, service: FakeToolService) -> None:
+    endpoint = service.endpoint
+    await service.__aexit__()
+    client = Client(endpoint, retries=1) if kind == "sync" else AsyncClient(endpoint, retries=1)
+    call = AnyClient(client)
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", [{"name": "a"}])
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+    assert caught.value.not_started
+    with pytest.raises(SidecallError) as caught:
+        await call("wait_until_ready", timeout=0.2)
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    await call("close")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_readiness_is_waited_for(kind: str, tmp_path: Any) -> None:
+    service = FakeToolService({})
+    service.address = f"unix:{tmp_path}/api.sock"
+    client: Client | AsyncClient = (
+        Client(service.address) if kind == "sync" else AsyncClient(service.address)
+    )
+    call = AnyClient(client)
+    waiting = asyncio.create_task(call("wait_until_ready", timeout=60))
+    service.failures["GetCapabilities"] = [RpcFailure(grpc.StatusCode.UNAVAILABLE, "STARTING")]
+    async with service:
+        assert (await waiting).server_version == "0.0.0-fake"
+        await call("close")

@@ -1,0 +1,63 @@
+import grpc
+import pytest
+
+from sidecall._retry import Attempts
+from sidecall._rpc_errors import SidecallError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def unavailable(*, not_started: bool = True, retry_after: float | None = None) -> SidecallError:
+    return SidecallError(
+        "gone",
+        code=grpc.StatusCode.UNAVAILABLE,
+        not_started=not_started,
+        retry_after=retry_after,
+    )
+
+
+def test_retries_are_bounded_and_back_off() -> None:
+    attempts = Attempts(3, None, jitter=lambda: 1.0)
+    delays = [attempts.delay_s(unavailable()) for _ in range(4)]
+    assert delays == [pytest.approx(0.1), pytest.approx(0.2), pytest.approx(0.4), None]
+
+
+def test_the_backoff_has_a_ceiling() -> None:
+    attempts = Attempts(20, None, jitter=lambda: 1.0)
+    assert max(attempts.delay_s(unavailable()) or 0 for _ in range(20)) == pytest.approx(2.0)
+
+
+def test_what_may_have_started_is_not_sent_again() -> None:
+    assert Attempts(3, None).delay_s(unavailable(not_started=False)) is None
+
+
+def test_a_repeatable_request_is_sent_again_even_so() -> None:
+    attempts = Attempts(3, None, repeatable=True)
+    assert attempts.delay_s(unavailable(not_started=False)) is not None
+
+
+def test_other_codes_are_final() -> None:
+    error = SidecallError("no", code=grpc.StatusCode.INVALID_ARGUMENT, not_started=True)
+    assert Attempts(3, None).delay_s(error) is None
+
+
+def test_the_sidecars_delay_is_honoured() -> None:
+    delay_s = Attempts(3, None, jitter=lambda: 0.0).delay_s(unavailable(retry_after=1.5))
+    assert delay_s == pytest.approx(1.5)
+
+
+def test_no_attempt_begins_after_the_deadline() -> None:
+    clock = Clock()
+    attempts = Attempts(9, 1.0, clock=clock, jitter=lambda: 1.0)
+    assert attempts.delay_s(unavailable()) == pytest.approx(0.1)
+    clock.now = 0.95
+    assert attempts.remaining_s() == pytest.approx(0.05)
+    assert attempts.delay_s(unavailable()) is None
+    clock.now = 2.0
+    assert attempts.remaining_s() == 0.0
