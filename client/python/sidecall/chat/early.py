@@ -1,0 +1,175 @@
+"""Early start: a turn's calls go out while the model is still writing the turn."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Self
+
+from sidecall._batch_stream import BatchStream
+from sidecall._rpc_errors import SidecallError
+from sidecall.chat.events import (
+    CallFinished,
+    CallPartialOutput,
+    CallProgress,
+    CallQueued,
+    CallStarted,
+    ChatEvent,
+    EarlyStartAbandoned,
+    Emitter,
+)
+from sidecall.chat.history import TurnRecord
+from sidecall.v1.execution_pb2 import BlockCause, ToolCall, ToolResult
+from sidecall.v1.tool_service_pb2 import BatchEvent
+
+
+class EarlyCalls:
+    """Calls of one turn that are sent over StreamBatch before the turn is over.
+
+    Args:
+        turn: Number of the model turn.
+        open_stream: Opens StreamBatch.
+        emit: Is told what happens to the calls.
+        timeout_s: Seconds for the calls from the seal; then what has not ended is
+            cancelled, which gives it a result. None for no bound.
+    """
+
+    def __init__(
+        self,
+        turn: int,
+        open_stream: Callable[[], BatchStream],
+        emit: Emitter,
+        timeout_s: float | None,
+    ) -> None:
+        self._turn = turn
+        self._open_stream = open_stream
+        self._emit = emit
+        self._timeout_s = timeout_s
+        self._resources = AsyncExitStack()
+        self._stream: BatchStream | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._sent: list[ToolCall] = []
+        self._given_up = False
+        self._results: dict[int, ToolResult] = {}
+        self._record: TurnRecord | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._resources.aclose()
+
+    async def send(self, calls: Sequence[ToolCall]) -> None:
+        """Sends calls that the model has finished."""
+        if self._given_up:
+            return
+        try:
+            stream = self._stream or await self._open()
+            for call in calls:
+                self._sent.append(call)
+                await stream.send(len(self._sent) - 1, call)
+        except SidecallError as error:
+            await self.abandon(str(error))
+
+    async def abandon(self, reason: str) -> None:
+        """Gives up what was sent; only tools that are read_only can have run."""
+        if self._given_up:
+            return
+        self._given_up = True
+        if self._stream is not None:
+            await self._stream.abandon()
+        await self._emit(EarlyStartAbandoned(self._turn, reason))
+
+    async def complete(self, calls: Sequence[ToolCall], record: TurnRecord) -> bool:
+        """Runs the turn to its end once all of its calls are known.
+
+        Returns:
+            Whether every call has its result in the record. If not, nothing has taken
+            effect, and the calls are to be sent as one batch.
+
+        Raises:
+            SidecallError: The connection failed after the calls were released.
+        """
+        if self._sent != list(calls[: len(self._sent)]):
+            await self.abandon("the model changed a call that had been sent")
+        await self.send(calls[len(self._sent) :])
+        await self._check_reader()
+        if self._given_up or self._stream is None or self._reader is None:
+            return False
+        self._record = record
+        for index, result in self._results.items():
+            record.add_result(index, result)
+        try:
+            await self._stream.seal()
+            await self._wait(self._stream, self._reader)
+            await self._stream.results()
+        except SidecallError as error:
+            if not error.not_started:
+                raise
+            await self.abandon(str(error))
+        return not self._given_up
+
+    async def _open(self) -> BatchStream:
+        self._stream = await self._resources.enter_async_context(self._open_stream())
+        self._reader = asyncio.create_task(self._read(self._stream))
+        self._resources.push_async_callback(_stop, self._reader)
+        return self._stream
+
+    async def _check_reader(self) -> None:
+        """Notes that the stream has failed; a hook's exception is raised."""
+        if self._reader is None or not self._reader.done() or self._given_up:
+            return
+        try:
+            await self._reader
+        except SidecallError as error:
+            await self.abandon(str(error))
+        else:
+            await self.abandon("the sidecar ended the turn before its seal")
+
+    async def _wait(self, stream: BatchStream, reader: "asyncio.Task[None]") -> None:
+        await asyncio.wait([reader], timeout=self._timeout_s)
+        if not reader.done():
+            for index in range(len(self._sent)):
+                await stream.cancel(index)
+        await reader
+
+    async def _read(self, stream: BatchStream) -> None:
+        async for event in stream:
+            if event.HasField("result"):
+                self._keep(event.result.index, event.result.result)
+            translated = _translate(self._turn, event)
+            if translated is not None:
+                await self._emit(translated)
+
+    def _keep(self, index: int, result: ToolResult) -> None:
+        self._results[index] = result
+        if self._record is not None:
+            self._record.add_result(index, result)
+
+
+async def _stop(reader: "asyncio.Task[None]") -> None:
+    reader.cancel()
+    await asyncio.wait([reader])
+    if not reader.cancelled():
+        # Whoever needed to know has been told; asyncio must not report it as lost.
+        reader.exception()
+
+
+def _translate(turn: int, event: BatchEvent) -> ChatEvent | None:
+    match event.WhichOneof("event"):
+        case "queued":
+            queued = event.queued
+            known = queued.cause in BlockCause.values()
+            cause = BlockCause.Name(queued.cause) if known else "BLOCK_CAUSE_UNSPECIFIED"
+            return CallQueued(turn, queued.index, cause, tuple(queued.waiting_for))
+        case "started":
+            return CallStarted(turn, event.started.index, event.started.attempt)
+        case "progress":
+            report = event.progress
+            total = report.total if report.HasField("total") else None
+            return CallProgress(turn, report.index, report.progress, total, report.message)
+        case "partial_output":
+            return CallPartialOutput(turn, event.partial_output.index, event.partial_output.text)
+        case "result":
+            return CallFinished(turn, event.result.index, event.result.result)
+        case _:
+            return None

@@ -1,0 +1,12 @@
+"""What a model is told about references between the calls of one turn."""
+
+REFERENCE_HINT = """\
+You can call several tools at once, also when one call needs the result of another. In any \
+string argument, refer to the result of an earlier call of the same turn:
+- "$ref:@1" as the whole string is replaced by the result of the first call ("@2" the \
+second, and so on, in the order in which you make the calls).
+- "$ref:@1#/city/name" is replaced by a part of it (a JSON Pointer).
+- "Report for ${ref:@1#/city/name}" puts it into longer text.
+The type of the value is kept. Independent calls run in parallel and a call with a \
+reference waits for its source, so make all calls that you can foresee in one turn. A \
+reference reaches calls of the same turn only. For literal text write "$$ref:" or "$${ref:"."""

@@ -1,0 +1,82 @@
+"""The chat loop for asyncio."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sidecall._aio_client import AsyncClient
+from sidecall.chat.early import EarlyCalls
+from sidecall.chat.engine import Engine
+from sidecall.chat.events import Emitter
+from sidecall.chat.options import ChatOptions, ChatResult
+from sidecall.v1.execution_pb2 import ToolCall, ToolResult
+from sidecall.v1.tool_pb2 import Tool
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+
+@dataclass(kw_only=True)
+class ChatLoop(ChatOptions):
+    """Drives conversations: model, tool calls, sidecar, tool messages, model.
+
+    The history that it leaves is valid whatever happens: each tool call is answered, also
+    after a cancellation or an error. One loop runs one conversation at a time.
+
+    Attributes:
+        client: Client of the sidecar.
+        openai_client: Client of the model's provider.
+    """
+
+    client: AsyncClient = field(kw_only=False)
+    openai_client: "AsyncOpenAI" = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        self.check()
+        emit = Emitter(self.hooks)
+        early = (lambda turn: self._early_calls(turn, emit)) if self.early_start else None
+        self._engine = Engine(self, _Services(self), emit, early)
+
+    @property
+    def history(self) -> list[Any]:
+        """The conversation so far."""
+        return self._engine.history
+
+    async def run(self, messages: str | list[Any]) -> ChatResult:
+        """Asks the model until it answers without calling tools.
+
+        Args:
+            messages: A question, which goes on with the loop's history; or a conversation,
+                which replaces the history and is extended in place.
+
+        Raises:
+            SidecallError: The sidecar cannot be reached or refused a request.
+            ModelError: The model's answer broke off or cannot be read.
+            ValueError: A tool that was chosen by name is not there.
+            openai.OpenAIError: The provider cannot be reached or refused a request.
+        """
+        return await self._engine.run(messages)
+
+    def _early_calls(self, turn: int, emit: Emitter) -> EarlyCalls:
+        # No timeout here: the RPC is open while the model is still writing.
+        return EarlyCalls(
+            turn, lambda: self.client.stream_batch(**self.batch()), emit, self.batch_timeout
+        )
+
+
+class _Services:
+    def __init__(self, loop: ChatLoop) -> None:
+        self._loop = loop
+
+    async def list_tools(self) -> list[Tool]:
+        return await self._loop.client.list_tools()
+
+    async def execute(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
+        loop = self._loop
+        return await loop.client.execute_batch(calls, timeout=loop.batch_timeout, **loop.batch())
+
+    async def create(self, request: dict[str, Any]) -> Any:
+        provider = self._loop.openai_client
+        if self._loop.api == "responses":
+            return await provider.responses.create(**request)
+        return await provider.chat.completions.create(**request)

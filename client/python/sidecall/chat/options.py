@@ -1,0 +1,116 @@
+"""What can be chosen about a chat, and what comes out of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sidecall._requests import BatchOptions
+from sidecall.chat.events import Hook
+from sidecall.chat.hint import REFERENCE_HINT
+from sidecall.chat.model import EndReason, Settings, Usage
+from sidecall.v1.execution_pb2 import ToolCall, ToolResult
+
+StoppedReason = EndReason | Literal["max_turns"]
+"""Why a chat stopped: why the model's last turn ended, or that it had no turn left."""
+
+_RESERVED = ("model", "messages", "input", "stream", "n")
+
+
+@dataclass(kw_only=True)
+class ChatOptions:
+    """Choices of a chat loop.
+
+    Attributes:
+        model: Name of the model.
+        api: The provider's API to speak.
+        stream: Whether the model's answers are streamed.
+        early_start: Whether each call is sent when the model has finished that call. Only
+            tools that are read_only start before the model's turn is over. Queued,
+            started, progress and partial output events are reported with it only.
+        max_turns: Most answers of the model in one run.
+        hooks: Is told of each event.
+        reference_hint: Whether the model is told how calls refer to each other's results.
+            The hint is sent with each request and never kept in the history.
+        tools: Names of the tools to offer; None for all that the caller may use.
+        context: Facts about the end user; tools and policies see them, the model does not.
+        batch_timeout: Seconds for the tool calls of one turn, from the end of the turn.
+        batch_options: Further options of each batch.
+        request_options: Further arguments of the API's `create`; `tools` are added to
+            those of the sidecar.
+    """
+
+    model: str
+    api: Literal["chat_completions", "responses"] = "chat_completions"
+    stream: bool = False
+    early_start: bool = False
+    max_turns: int = 10
+    hooks: Hook | None = None
+    reference_hint: bool = False
+    tools: Sequence[str] | None = None
+    context: Mapping[str, str] | None = None
+    batch_timeout: float | None = None
+    batch_options: BatchOptions = field(default_factory=BatchOptions)
+    request_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Checks the choices.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        if self.api not in ("chat_completions", "responses"):
+            raise ValueError(f'api is "chat_completions" or "responses", not {self.api!r}')
+        if self.max_turns < 1:
+            raise ValueError(f"max_turns must be at least 1, not {self.max_turns}")
+        if reserved := [name for name in _RESERVED if name in self.request_options]:
+            raise ValueError(f"request_options may not hold {', '.join(reserved)}")
+
+    def settings(self) -> Settings:
+        """What each request to the model says."""
+        hint = REFERENCE_HINT if self.reference_hint else ""
+        return Settings(self.model, self.stream, hint, self.request_options)
+
+    def batch(self) -> BatchOptions:
+        """Options of each batch."""
+        options = self.batch_options.copy()
+        if self.context is not None:
+            options["context"] = self.context
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the model and what its calls gave.
+
+    Attributes:
+        text: What the model wrote.
+        calls: The calls as the sidecar was given them.
+        results: One result per call; none where the turn's calls were not run.
+        usage: Tokens that the turn took.
+    """
+
+    text: str
+    calls: tuple[ToolCall, ...]
+    results: tuple[ToolResult, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ChatResult:
+    """What a run came to.
+
+    Attributes:
+        text: The model's answer; empty where it gave none.
+        refusal: The model's refusal; empty where it did not refuse.
+        messages: The whole conversation, valid to be sent again.
+        turns: The model's turns in this run.
+        usage: Tokens that the run took.
+        stopped_reason: Why it stopped.
+    """
+
+    text: str
+    refusal: str
+    messages: list[Any]
+    turns: tuple[Turn, ...]
+    usage: Usage
+    stopped_reason: StoppedReason

@@ -1,0 +1,95 @@
+"""The chat loop for blocking code."""
+
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sidecall._client import Client
+from sidecall.chat.engine import Engine
+from sidecall.chat.events import Emitter
+from sidecall.chat.options import ChatOptions, ChatResult
+from sidecall.v1.execution_pb2 import ToolCall, ToolResult
+from sidecall.v1.tool_pb2 import Tool
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+_T = TypeVar("_T")
+
+
+@dataclass(kw_only=True)
+class SyncChatLoop(ChatOptions):
+    """`ChatLoop` for blocking code, without early start.
+
+    Attributes:
+        client: Client of the sidecar.
+        openai_client: Client of the model's provider.
+    """
+
+    client: Client = field(kw_only=False)
+    openai_client: "OpenAI" = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        self.check()
+        if self.early_start:
+            raise ValueError("early_start needs the asyncio ChatLoop")
+        self._engine = Engine(self, _Services(self), Emitter(self.hooks), None)
+
+    @property
+    def history(self) -> list[Any]:
+        """The conversation so far."""
+        return self._engine.history
+
+    def run(self, messages: str | list[Any]) -> ChatResult:
+        """Asks the model until it answers without calling tools; see `ChatLoop.run`."""
+        return _finish(self._engine.run(messages))
+
+
+def _finish(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Runs a coroutine none of whose awaits suspends: all of its services block instead."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        value: _T = end.value
+        return value
+    coroutine.close()
+    raise RuntimeError("a hook of a SyncChatLoop must not wait for anything asynchronous")
+
+
+class _Services:
+    """Blocking services in the form that the engine awaits."""
+
+    def __init__(self, loop: SyncChatLoop) -> None:
+        self._loop = loop
+
+    async def list_tools(self) -> list[Tool]:
+        return self._loop.client.list_tools()
+
+    async def execute(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
+        loop = self._loop
+        return loop.client.execute_batch(calls, timeout=loop.batch_timeout, **loop.batch())
+
+    async def create(self, request: dict[str, Any]) -> Any:
+        provider = self._loop.openai_client
+        responses = self._loop.api == "responses"
+        create: Any = provider.responses.create if responses else provider.chat.completions.create
+        answer = create(**request)
+        return _BlockingStream(answer) if request.get("stream") else answer
+
+
+class _BlockingStream:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._chunks: Iterator[Any] = iter(stream)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    async def close(self) -> None:
+        self._stream.close()
