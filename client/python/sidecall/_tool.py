@@ -27,7 +27,7 @@ Kind = Literal["coroutine", "thread", "generator"]
 Prepare = Callable[[JsonObject], JsonObject]
 
 # References name tools, so a name holds neither space nor the characters that end an id.
-_NAME = re.compile(r"[^\s@#$%{}\x00-\x1f\x7f][^\s#${}\x00-\x1f\x7f]{0,127}")
+_NAME = re.compile(r"(?!@)[^\s#${}<>\x00-\x1f\x7f]{1,128}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +102,9 @@ class Tool(Generic[P, R]):
         """Makes a tool whose schema is read from the function; `tool` is the way to it."""
         target = underlying(function)
         text, arguments = read_docstring(target)
-        name = declaration.name or str(getattr(target, "__name__", ""))
+        name = declaration.name
+        if name is None:
+            name = str(getattr(target, "__name__", ""))
         description = text if declaration.description is None else declaration.description
         made: Tool[..., Any] = cls.__new__(cls)
         made._declare(
@@ -252,7 +254,7 @@ def _checked_name(name: object) -> str:
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ToolDefinitionError(
             f"{name!r} is not a name for a tool: 1 to 128 characters without space, "
-            "'#', '$', '{' and '}', not beginning with '@'"
+            "or one of # $ { } < >, not beginning with @"
         )
     return name
 

@@ -1,0 +1,144 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from importlib.metadata import EntryPoint, EntryPoints
+
+import pytest
+
+import sidecall.testing
+from sidecall import ArgumentError, ResultError, Tool, ToolContext, ToolError, tool
+from sidecall.testing import ToolBox, run_batch, run_tool
+from sidecall.v1 import EXECUTION_MODE_SEQUENTIAL, ExecuteBatchRequest, ToolCall
+
+
+@tool
+async def greet(name: str, times: int = 1) -> str:
+    """Greets."""
+    return " ".join([f"Hello {name}"] * times)
+
+
+@tool
+def facts(context: ToolContext) -> dict[str, object]:
+    """Tells what it knows."""
+    context.progress(1, 2, "half")
+    context.output("part")
+    return {
+        "tool": context.tool_name,
+        "user": context.context["user"],
+        "state": context.state,
+        "caller": context.caller,
+        "thread": threading.current_thread() is threading.main_thread(),
+    }
+
+
+@tool
+async def count(n: int) -> AsyncIterator[str]:
+    """Counts."""
+    for number in range(n):
+        yield f"{number};"
+
+
+@tool
+def numbers(n: int) -> Iterator[int]:
+    """Counts in a thread."""
+    yield from range(n)
+
+
+async def test_run_tool_checks_runs_and_renders() -> None:
+    run = await run_tool(greet, {"name": "Ada", "times": 2.0})
+    assert (run.value, run.content) == ("Hello Ada Hello Ada", "Hello Ada Hello Ada")
+
+
+async def test_run_tool_shows_what_the_tool_reported() -> None:
+    run = await run_tool(facts, context={"user": "ada"}, state=[1], caller="me")
+    assert run.progress == [(1.0, 2.0, "half")]
+    assert run.output == ["part"]
+    assert run.value == {
+        "tool": "facts",
+        "user": "ada",
+        "state": [1],
+        "caller": "me",
+        "thread": False,
+    }
+
+
+async def test_run_tool_joins_what_generators_yield() -> None:
+    run = await run_tool(count, {"n": 3})
+    assert (run.content, run.output) == ("0;1;2;", ["0;", "1;", "2;"])
+    assert (await run_tool(numbers, {"n": 3})).content == "[0,1,2]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ({}, ""),
+        ({"name": 1}, "/name"),
+        ({"name": "a", "times": "2"}, "/times"),
+        ({"name": "a", "x": 1}, "/x"),
+    ],
+)
+async def test_run_tool_refuses_what_does_not_fit(arguments: dict[str, object], place: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        await run_tool(greet, arguments)
+    assert [at for at, _ in caught.value.violations] == [place]
+
+
+async def test_run_tool_raises_what_the_tool_raises() -> None:
+    def fail() -> None:
+        raise ToolError("no", code="NOT_FOUND")
+
+    with pytest.raises(ToolError, match="no"):
+        await run_tool(tool(fail))
+    with pytest.raises(ResultError):
+        await run_tool(Tool(name="t", description="", input_schema={"type": "object"}, call=object))
+
+
+async def test_run_tool_times_out_and_tells_the_thread() -> None:
+    told = threading.Event()
+
+    def patient(context: ToolContext) -> None:
+        assert context.remaining() is not None
+        if context.wait_cancelled(60):
+            told.set()
+
+    with pytest.raises(TimeoutError):
+        await run_tool(tool(patient), timeout_s=0.01)
+    assert await asyncio.to_thread(told.wait, 60)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The entry point as it is declared; an environment may have been made before it was.
+    point = EntryPoint("inprocess", "sidecall_server.inprocess:open_engine", "sidecall.engine")
+    monkeypatch.setattr(sidecall.testing, "entry_points", lambda group: EntryPoints([point]))
+
+
+@pytest.mark.usefixtures("engine")
+async def test_batch_with_references_runs_in_process() -> None:
+    results = await run_batch(
+        [greet, count],
+        [
+            ("greet", {"name": "Ada"}),
+            ToolCall(id="x", name="greet", arguments='{"name": "${ref:1}"}'),
+            ("missing", ""),
+        ],
+        request=ExecuteBatchRequest(mode=EXECUTION_MODE_SEQUENTIAL),
+    )
+    assert [result.content for result in results[:2]] == ["Hello Ada", "Hello Hello Ada"]
+    assert [result.call_id for result in results] == ["1", "x", "3"]
+    assert results[2].status.code == 5
+
+
+@pytest.mark.usefixtures("engine")
+async def test_tool_box_runs_calls_one_by_one() -> None:
+    async with ToolBox([greet, facts]) as box:
+        assert (await box.run("greet", '{"name": "Ada"}')).content == "Hello Ada"
+        assert '"user":"ada"' in (await box.run("facts", user="ada")).content
+    with pytest.raises(RuntimeError, match="not open"):
+        await box.run("greet")
+
+
+async def test_missing_engine_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidecall.testing, "entry_points", lambda group: EntryPoints())
+    with pytest.raises(RuntimeError, match=r"sidecall\[server\]"):
+        await run_batch([greet], [])
