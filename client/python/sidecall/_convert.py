@@ -71,7 +71,7 @@ def narrower(schema: Mapping[str, Any]) -> Converter | None:
         if isinstance(item, dict) and (narrow := narrower(item)) is not None
     }
     if inner:
-        return lambda value: _narrowed_object(value, inner)
+        return _object_narrower(inner)
     items = schema.get("items")
     narrow_item = narrower(items) if isinstance(items, dict) else None
     if narrow_item is not None:
@@ -79,10 +79,25 @@ def narrower(schema: Mapping[str, Any]) -> Converter | None:
     return None
 
 
-def _narrowed_object(value: Any, inner: Mapping[str, Converter]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {k: inner[k](item) if k in inner else item for k, item in value.items()}
+def _object_narrower(inner: Mapping[str, Converter]) -> Converter:
+    fields = tuple(inner.items())
+
+    def narrow(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        narrowed = value
+        for name, narrow_item in fields:
+            before = value.get(name)
+            if before is None or type(before) is int:
+                continue
+            after = narrow_item(before)
+            if after is not before:
+                if narrowed is value:
+                    narrowed = dict(value)
+                narrowed[name] = after
+        return narrowed
+
+    return narrow
 
 
 def _integral(value: Any) -> Any:

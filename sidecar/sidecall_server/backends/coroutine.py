@@ -58,7 +58,10 @@ def _plain_handler(item: PythonTool) -> Handler:
 
     async def handle(call: Call) -> Outcome:
         try:
-            return Success(*render(await function(**call.arguments)))
+            value = await function(**call.arguments)
+            if type(value) is str and value.isascii():
+                return Success(value)
+            return Success(*render(value))
         except BaseException as error:
             return outcome_of_raise(call, error)
 

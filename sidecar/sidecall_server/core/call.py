@@ -7,7 +7,6 @@ from typing import Any
 
 from sidecall_server.core.events import Observer
 from sidecall_server.core.outcome import Outcome
-from sidecall_server.core.tool import ToolSpec
 
 Arguments = dict[str, Any]
 """Arguments of a call as JSON values."""
@@ -108,7 +107,6 @@ class Call:
         request: The call as the model made it.
         options: What holds for its batch.
         observer: Receives progress and partial output; None where nobody watches.
-        tool: The tool's description; set when the call is admitted to be ready.
         arguments: Resolved, validated arguments with defaults applied.
         attempt: Number of the current attempt, from 1; 0 before the first.
         received_ns: When it was received.
@@ -123,31 +121,19 @@ class Call:
         blocked_ns: Time blocked per cause, for the causes that occurred.
     """
 
-    __slots__ = (
-        "arguments",
-        "attempt",
-        "blocked_ns",
-        "cancelled",
-        "deadline_ns",
-        "finished_ns",
-        "index",
-        "mark",
-        "observer",
-        "on_cancel",
-        "options",
-        "outcome",
-        "ready_ns",
-        "received_ns",
-        "request",
-        "started_ns",
-        "tool",
-        "worker",
-    )
-
-    tool: ToolSpec
+    # Class attributes, so that making a call sets only what differs: batches are large.
     arguments: Arguments
-    mark: Any  # the admission's note of what the call has been blocked on
-    worker: Any  # the engine's worker that runs the current attempt
+    attempt = 0
+    ready_ns = 0
+    started_ns = 0
+    finished_ns = 0
+    deadline_ns = 0
+    outcome: Outcome | None = None
+    cancelled = False
+    on_cancel: Callable[[], None] | None = None
+    blocked_ns: dict[BlockCause, int] | None = None
+    mark: Any = None  # the admission's note of what the call has been blocked on
+    worker: Any = None  # the engine's worker that runs the current attempt
 
     def __init__(
         self,
@@ -162,15 +148,6 @@ class Call:
         self.options = options
         self.observer = observer
         self.received_ns = received_ns
-        self.attempt = 0
-        self.ready_ns = 0
-        self.started_ns = 0
-        self.finished_ns = 0
-        self.deadline_ns = 0
-        self.outcome: Outcome | None = None
-        self.cancelled = False
-        self.on_cancel: Callable[[], None] | None = None
-        self.blocked_ns: dict[BlockCause, int] | None = None
 
     def __repr__(self) -> str:
         return f"Call(#{self.index} {self.request.name!r} outcome={self.outcome!r})"

@@ -144,13 +144,15 @@ class Plan:
         self._take_turn(step)
         return step
 
-    def finish(self, index: int, ok: bool) -> Step:
-        """Takes note that a call is final."""
-        step = Step()
+    def finish(self, index: int, ok: bool) -> Step | None:
+        """Takes note that a call is final; None where nothing follows from it."""
         if self._unfinished.pop(index, None) is None:
-            return step
+            return None
         self._final[index] = ok
         self._forget(index)
+        if ok and index not in self._dependents and self._mode is Mode.PARALLEL:
+            return None
+        step = Step()
         if self._active == index:
             self._active = None
         stops = not ok and not self._stopped and self._on_failure is OnFailure.STOP

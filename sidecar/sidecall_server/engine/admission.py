@@ -32,6 +32,10 @@ class Flow:
         limiters: All limiters; from the narrowest to the widest.
         parked: Limiter at which the flow waits for its turn.
         mark: What its calls have been blocked on.
+        ramp: Calls that may be started in the next iteration of the loop.
+        ramping: Whether calls are to be started in the next iteration.
+        yielding: Workers that pass on because the slice is used up: more workers would
+            not make it faster.
     """
 
     __slots__ = (
@@ -46,6 +50,7 @@ class Flow:
         "shared",
         "turn_key",
         "waiting",
+        "yielding",
     )
 
     def __init__(
@@ -67,6 +72,7 @@ class Flow:
         self.mark: Mark = UNBLOCKED
         self.ramp = _FIRST_RAMP
         self.ramping = False
+        self.yielding = 0
 
     def __repr__(self) -> str:
         return f"Flow({self.entry.spec.name!r}, waiting={len(self.waiting)})"
@@ -100,12 +106,13 @@ class Admission:
         call.mark = flow.mark
         flow.waiting.append(call)
         flow.entry.queued += 1
-        if flow.parked is None and not flow.ramping:
-            flow.ramping = True
-            flow.ramp = _FIRST_RAMP
-            if not self._ramping:
-                self._loop.call_soon(self._climb)
-            self._ramping.append(flow)
+        if flow.parked is not None or flow.ramping:
+            return
+        flow.ramping = True
+        flow.ramp = _FIRST_RAMP
+        if not self._ramping:
+            self._loop.call_soon(self._climb)
+        self._ramping.append(flow)
 
     def pump(self, flow: Flow) -> None:
         """Starts at once all calls of a flow that permits allow."""
@@ -217,6 +224,9 @@ class Admission:
     def _climb(self) -> None:
         for _ in range(len(self._ramping)):
             flow = self._ramping.popleft()
+            if flow.yielding and flow.waiting:
+                self._ramping.append(flow)
+                continue
             for _ in range(flow.ramp):
                 if not flow.waiting or flow.parked is not None or not self._admit(flow):
                     flow.ramping = False

@@ -50,6 +50,7 @@ class Batch:
         edges: The calls that each call depends on, for those that have any.
         refused: Failures found before a start, which count at the call's turn.
         held: Calls that wait for the seal, or did.
+        bounded: Whether it or one of its calls has a deadline.
         independent: Whether no outcome of one call concerns another one, so that the plan
             need not be asked.
         observer: Watches; None where nobody does.
@@ -69,12 +70,15 @@ class Batch:
         observer: Observer | None = None,
     ) -> None:
         self._host = host
+        self._now_ns = host.clock.now_ns
+        self._watchdog = host.watchdog
+        self._admission = host.admission
         self._tools = tools
         self.options = options
         self.observer = observer
         self.calls: dict[int, Call] = {}
         self.plan = Plan(options.mode, options.on_failure)
-        self.resolver = Resolver(self.calls, max_argument_depth)
+        self.resolver = Resolver(self.calls, tools, max_argument_depth)
         self.edges: dict[int, list[int]] = {}
         self.refused: dict[int, Failure] = {}
         self.held: set[int] = set()
@@ -92,21 +96,23 @@ class Batch:
         self._swept = False
         self._over: Failure | None = None  # why no call starts any more
         self.independent = False
+        self.bounded = options.deadline_ns is not None
 
     def add(self, call: Call) -> None:
         """Takes a call; it must be planned next, unless it is final already."""
         self.calls[call.index] = call
         self._unfinished += 1
         if self._over is not None:
-            self.finish(call, self._over, self._host.clock.now_ns())
+            self.finish(call, self._over, self._now_ns())
             return
         if call.request.timeout_s is not None:
+            self.bounded = True
             self._timed.append(call)
-            self._host.watchdog.arm(self._total_deadline(call))
+            self._watchdog.arm(self._total_deadline(call))
 
     def seal(self) -> None:
         """Takes note that no more calls come, and that none is held any more."""
-        self.sealed_ns = self._host.clock.now_ns()
+        self.sealed_ns = self._now_ns()
         self.close()
 
     def close(self) -> None:
@@ -127,7 +133,7 @@ class Batch:
             self._applying = False
 
     def _carry_out(self, step: Step) -> None:
-        now_ns = self._host.clock.now_ns()
+        now_ns = self._now_ns()
         for index, culprit in step.failed_dependency:
             self.finish(self.calls[index], self._dependency_failed(culprit), now_ns)
         for index in step.stopped:
@@ -143,44 +149,45 @@ class Batch:
         """Passes a call whose turn has come through admission."""
         if call.outcome is not None:
             return
-        now_ns = self._host.clock.now_ns()
+        now_ns = self._now_ns()
         if self.plan.stopped:
             self.finish(call, _stopped(), now_ns)
             return
         call.ready_ns = now_ns
         if not self.independent:
             self._account_waiting(call)
-        flow = self._flows.get(call.request.name) or self._flow(call.request.name)
+        name = call.request.name
+        flow = self._flows.get(name) or self._flow(name)
         failure = self._check(call, flow)
         if failure is not None or flow is None:
             self.finish(call, failure or self._not_found(call), now_ns)
             return
         entry = flow.entry
-        call.tool = entry.spec
-        self._host.watchdog.arm(now_ns + entry.queue_timeout_ns)
-        self._host.admission.submit(flow, call)
+        if now_ns + entry.queue_timeout_ns < self._watchdog.wake_ns:
+            self._watchdog.arm(now_ns + entry.queue_timeout_ns)
+        self._admission.submit(flow, call)
         if self.options.on_failure is OnFailure.STOP:
             # What may start before a later call is found invalid must have been started.
-            self._host.admission.pump(flow)
+            self._admission.pump(flow)
         if self.observer is not None and flow.parked is not None:
             self.observer(Queued(call.index, flow.parked.cause))
 
     def _check(self, call: Call, flow: Flow | None) -> Failure | None:
         """Asks the admission policies in the order of policy.build."""
-        refused = self.refused.get(call.index)
+        if self.refused and call.index in self.refused:
+            return self.refused[call.index]
         if flow is None:
-            return refused or self._not_found(call)
-        if refused is not None:
-            return refused
+            return self._not_found(call)
+        entry = flow.entry
         values = None
-        if self.resolver.values and flow.entry.spec.references:
+        if self.resolver.values:
             resolved = self.resolver.arguments(call)
             if isinstance(resolved, Failure):
                 return resolved
             values = resolved
-        failure = flow.entry.admit_arguments(call, values)
-        if failure is None and flow.entry.queue_is_full:
-            return _queue_full(flow.entry)
+        failure = entry.admit_arguments(call, values)
+        if failure is None and entry.queued >= entry.max_queue and entry.queue_is_full:
+            return _queue_full(entry)
         return failure
 
     def _not_found(self, call: Call) -> Failure:
@@ -191,7 +198,7 @@ class Batch:
         if entry is None:
             return None
         key = (self.options.caller, id(self))
-        flow = Flow(entry, self, key, self._limiter, self._host.admission.limiter)
+        flow = Flow(entry, self, key, self._limiter, self._admission.limiter)
         self._flows[name] = flow
         return flow
 
@@ -218,7 +225,9 @@ class Batch:
         if self.observer is not None:
             self.observer(Finished(call.index))
         if not self.independent:
-            self.apply(self.plan.finish(call.index, type(outcome) is Success))
+            step = self.plan.finish(call.index, type(outcome) is Success)
+            if step is not None:
+                self.apply(step)
         if not self._unfinished:
             self._complete()
 
@@ -230,7 +239,7 @@ class Batch:
         """Makes a call final that is not, wherever it is; a running attempt is told to end."""
         if call.outcome is not None:
             return
-        now_ns = self._host.clock.now_ns()
+        now_ns = self._now_ns()
         if call.started_ns:
             # First the mark, so that nobody takes what the attempt returns for the result.
             call.cancelled = True
@@ -239,7 +248,7 @@ class Batch:
             return
         flow = self._flows.get(call.request.name)
         if flow is not None and call in flow.waiting:
-            self._host.admission.remove(flow, call)
+            self._admission.remove(flow, call)
         self.finish(call, not_started(reason, message), now_ns)
 
     def cancel(self, reason: Reason, message: str) -> None:
@@ -253,7 +262,7 @@ class Batch:
         # They end for this reason, not because one that they depend on did.
         self.independent = True
         self._over = not_started(reason, message)
-        now_ns = self._host.clock.now_ns()
+        now_ns = self._now_ns()
         self._withdraw_all()
         for call in list(self.calls.values()):
             if not call.started_ns:
@@ -261,7 +270,7 @@ class Batch:
         self.close()
 
     def _withdraw_all(self) -> list[Call]:
-        admission = self._host.admission
+        admission = self._admission
         return [call for flow in self._flows.values() for call in admission.withdraw(flow)]
 
     def expire(self, now_ns: int) -> int:
@@ -275,7 +284,7 @@ class Batch:
             if call.outcome is None:
                 total_ns = self._total_deadline(call)
                 if now_ns >= total_ns:
-                    self.give_up(call, Reason.CALL_DEADLINE, "The time for the call is over.")
+                    self.give_up(call, *self.over(call))
                 else:
                     next_ns = min(next_ns, total_ns)
         for flow in list(self._flows.values()):
@@ -286,14 +295,16 @@ class Batch:
                 next_ns = min(next_ns, flow.waiting[0].ready_ns + timeout_ns)
         return next_ns
 
-    def attempt_deadline(self, call: Call, entry: ToolEntry) -> tuple[int, Reason]:
-        """When an attempt that starts now must end, and what it is called then."""
-        deadline_ns, reason = call.started_ns + entry.timeout_ns, Reason.TOOL_TIMEOUT
-        if call.request.timeout_s is not None and self._total_deadline(call) < deadline_ns:
-            deadline_ns, reason = self._total_deadline(call), Reason.CALL_DEADLINE
-        if self.options.deadline_ns is not None and self.options.deadline_ns < deadline_ns:
-            deadline_ns, reason = self.options.deadline_ns, Reason.BATCH_DEADLINE
-        return deadline_ns, reason
+    def deadline_of(self, call: Call) -> int:
+        """When a call must be final: its own deadline or the batch's."""
+        deadline_ns = self.options.deadline_ns
+        return min(self._total_deadline(call), NEVER if deadline_ns is None else deadline_ns)
+
+    def over(self, call: Call) -> tuple[Reason, str]:
+        """What a call is told that reached its deadline."""
+        if self._total_deadline(call) == self.deadline_of(call):
+            return Reason.CALL_DEADLINE, "The time for the call is over."
+        return Reason.BATCH_DEADLINE, "The time for the turn's calls is over."
 
     @staticmethod
     def _total_deadline(call: Call) -> int:

@@ -21,13 +21,13 @@ async def take_in(batch: Batch, requests: Sequence[ToolCall], slices: Slices) ->
     linked: list[Call] = []
     options, observer, received_ns = batch.options, batch.observer, batch.received_ns
     references = options.references
-    for index, request in enumerate(requests):
-        call = Call(index, request, options, observer, received_ns)
-        batch.add(call)
-        if request.depends_on or (references and may_hold_references(request.arguments)):
-            linked.append(call)
-        if index % _STRIDE == 0:
-            await slices.breathe()
+    for start in range(0, len(requests), _STRIDE):
+        for index, request in enumerate(requests[start : start + _STRIDE], start):
+            call = Call(index, request, options, observer, received_ns)
+            batch.add(call)
+            if request.depends_on or (references and may_hold_references(request.arguments)):
+                linked.append(call)
+        await slices.breathe()
     if linked:
         await _link(batch, linked, slices)
     batch.independent |= not batch.edges and (

@@ -1,6 +1,6 @@
 """References of one batch: which calls they mean, and the values they stand for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +10,7 @@ from sidecall_server.core import references
 from sidecall_server.core.call import Arguments, Call, ToolCall
 from sidecall_server.core.outcome import Failure, Reason, Success, not_started
 from sidecall_server.core.references import Names, Reference
+from sidecall_server.engine.registry import ToolEntry
 from sidecall_server.policy.arguments import ArgumentsError, parse
 
 Finder = Callable[[str], int]
@@ -25,12 +26,15 @@ class Resolver:
         results: Calls by position, for their outcomes.
     """
 
-    __slots__ = ("_json", "_max_depth", "names", "results", "values")
+    __slots__ = ("_json", "_max_depth", "_tools", "names", "results", "values")
 
-    def __init__(self, results: dict[int, Call], max_depth: int) -> None:
+    def __init__(
+        self, results: dict[int, Call], tools: Mapping[str, ToolEntry], max_depth: int
+    ) -> None:
         self.names = Names()
         self.values: dict[int, Arguments] = {}
         self.results = results
+        self._tools = tools
         self._max_depth = max_depth
         self._json: dict[int, Any] = {}
 
@@ -69,7 +73,8 @@ class Resolver:
         return resolved
 
     def _enabled(self, call: Call) -> bool:
-        return call.options.references
+        entry = self._tools.get(call.request.name)
+        return call.options.references and (entry is None or entry.spec.references)
 
     def _lookup(self, reference: Reference) -> Any:
         index = self.names.find(reference.id)

@@ -5,9 +5,9 @@ import contextvars
 import logging
 import secrets
 
-from sidecall_server.core.call import Call
+from sidecall_server.core.call import BlockCause, Call
 from sidecall_server.core.events import Started
-from sidecall_server.core.outcome import ExecutionState, Failure, Outcome, Reason
+from sidecall_server.core.outcome import ExecutionState, Failure, Reason
 from sidecall_server.core.ports import Clock
 from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.batch import Batch
@@ -17,12 +17,6 @@ from sidecall_server.engine.watchdog import NEVER, Watchdog
 
 _log = logging.getLogger("sidecall.engine")
 
-_EXPIRED = {
-    Reason.TOOL_TIMEOUT: "The tool did not answer in time ({timeout_s:g} s).",
-    Reason.CALL_DEADLINE: "The time for the call is over.",
-    Reason.BATCH_DEADLINE: "The time for the turn's calls is over.",
-}
-
 
 class Worker:
     """A task and what it holds.
@@ -31,19 +25,17 @@ class Worker:
         flow: Whose permits it holds.
         call: What it runs.
         task: Itself.
-        reason: What the call's attempt is called if it reaches its deadline.
         abandoned: Whether the call got its outcome while the attempt was running. The
             batch and global permits have been given back then.
     """
 
-    __slots__ = ("abandoned", "call", "flow", "reason", "task")
+    __slots__ = ("abandoned", "call", "flow", "task")
 
     task: asyncio.Task[None]
 
     def __init__(self, flow: Flow, call: Call) -> None:
         self.flow = flow
         self.call = call
-        self.reason = Reason.TOOL_TIMEOUT
         self.abandoned = False
 
 
@@ -85,21 +77,35 @@ class Runner:
     async def _work(self, worker: Worker, untouched: contextvars.Context) -> None:
         flow, call = worker.flow, worker.call
         batch: Batch = flow.owner
-        now_ns = self._clock.now_ns
+        handler = flow.entry.handler
+        now_ns, slices = self._clock.now_ns, self._slices
         holds = True
         try:
             while True:
                 # It may have become final between its admission and this step.
+                ended_ns = now_ns()
                 if call.outcome is None:
-                    self._begin(worker, call, batch)
-                    outcome = await self._attempt(call, flow)
+                    self._begin(worker, call, batch, ended_ns)
+                    try:
+                        outcome = await handler(call)
+                    except asyncio.CancelledError:
+                        if not call.cancelled:
+                            raise
+                        return
+                    except Exception:
+                        outcome = _internal(call)
                     call.worker = None
                     if worker.abandoned:
                         return
-                    batch.finish(call, outcome, now_ns())
-                if self._slices.used_up(now_ns()):
-                    await asyncio.sleep(0)
-                following = self.admission.next_call(flow, now_ns())
+                    ended_ns = now_ns()
+                    batch.finish(call, outcome, ended_ns)
+                if ended_ns >= slices.end_ns and slices.used_up(ended_ns):
+                    flow.yielding += 1
+                    try:
+                        await asyncio.sleep(0)
+                    finally:
+                        flow.yielding -= 1
+                following = self.admission.next_call(flow, ended_ns)
                 if following is None:
                     holds = False
                     return
@@ -113,29 +119,21 @@ class Runner:
             if holds:
                 self.admission.release(flow.kept if worker.abandoned else flow.limiters)
 
-    def _begin(self, worker: Worker, call: Call, batch: Batch) -> None:
+    def _begin(self, worker: Worker, call: Call, batch: Batch, now_ns: int) -> None:
         flow = worker.flow
-        now_ns = self._clock.now_ns()
         call.started_ns = now_ns
         call.attempt += 1
         call.worker = worker
-        call.deadline_ns, worker.reason = batch.attempt_deadline(call, flow.entry)
-        self._watchdog.arm(call.deadline_ns)
-        account(call, flow.mark, now_ns)
+        call.deadline_ns = now_ns + flow.entry.timeout_ns
+        if batch.bounded:
+            call.deadline_ns = min(call.deadline_ns, batch.deadline_of(call))
+        if call.deadline_ns < self._watchdog.wake_ns:
+            self._watchdog.arm(call.deadline_ns)
+        mark = flow.mark
+        if mark is not call.mark or mark.cause is not BlockCause.NONE:
+            account(call, mark, now_ns)
         if batch.observer is not None:
             batch.observer(Started(call.index, call.attempt))
-
-    async def _attempt(self, call: Call, flow: Flow) -> Outcome:
-        try:
-            return await flow.entry.handler(call)
-        except asyncio.CancelledError:
-            if call.cancelled:
-                return Failure(Reason.CANCELLED, "Cancelled.", ExecutionState.UNKNOWN)
-            raise
-        except Exception:
-            error_id = secrets.token_hex(4)
-            _log.exception("handler of %s raised (error %s)", flow.entry.spec.name, error_id)
-            return Failure(Reason.INTERNAL, f"Internal error {error_id}.", ExecutionState.UNKNOWN)
 
     def abandon(self, call: Call) -> None:
         """Tells a running attempt to end; its outcome is already set."""
@@ -158,10 +156,16 @@ class Runner:
             if now_ns < call.deadline_ns:
                 next_ns = min(next_ns, call.deadline_ns)
                 continue
-            timeout_s = worker.flow.entry.timeout_ns / 1e9
-            message = _EXPIRED[worker.reason].format(timeout_s=timeout_s)
             batch: Batch = worker.flow.owner
-            batch.give_up(call, worker.reason, message)
+            if batch.bounded and now_ns >= batch.deadline_of(call):
+                batch.give_up(call, *batch.over(call))
+            else:
+                timeout_s = worker.flow.entry.timeout_ns / 1e9
+                batch.give_up(
+                    call,
+                    Reason.TOOL_TIMEOUT,
+                    f"The tool did not answer in time ({timeout_s:g} s).",
+                )
         return next_ns
 
     async def stop(self, grace_s: float) -> None:
@@ -174,3 +178,10 @@ class Runner:
             worker.task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
+
+
+def _internal(call: Call) -> Failure:
+    """The failure of a call whose handler broke its word; its text stays in the log."""
+    error_id = secrets.token_hex(4)
+    _log.exception("handler of %s raised (error %s)", call.request.name, error_id)
+    return Failure(Reason.INTERNAL, f"Internal error {error_id}.", ExecutionState.UNKNOWN)

@@ -10,25 +10,29 @@ from a step of a tool that does not suspend."""
 
 
 class Slices:
-    """One budget per iteration of the loop, shared by everything that may take long."""
+    """One budget per iteration of the loop, shared by everything that may take long.
 
-    __slots__ = ("_clock", "_end_ns", "_loop")
+    Attributes:
+        end_ns: When the slice is used up; 0 where nobody has asked in this iteration.
+    """
+
+    __slots__ = ("_clock", "_loop", "end_ns")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
         self._clock = clock
-        self._end_ns = 0
+        self.end_ns = 0
 
     def used_up(self, now_ns: int) -> bool:
         """Whether whoever asks should pass on; opens the slice when asked first."""
-        if not self._end_ns:
-            self._end_ns = now_ns + SLICE_NS
+        if not self.end_ns:
+            self.end_ns = now_ns + SLICE_NS
             self._loop.call_soon(self._reset)
             return False
-        return now_ns >= self._end_ns
+        return now_ns >= self.end_ns
 
     def _reset(self) -> None:
-        self._end_ns = 0
+        self.end_ns = 0
 
     async def breathe(self) -> None:
         """Lets others run if the slice is used up."""

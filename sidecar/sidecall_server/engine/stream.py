@@ -78,9 +78,7 @@ class StreamIntake:
         if self.sealed:
             raise ProtocolError("the turn was sealed twice")
         if call_count != len(batch.calls) or any(i >= call_count for i in batch.calls):
-            raise ProtocolError(
-                f"the seal says {call_count} calls, {len(batch.calls)} were sent"
-            )
+            raise ProtocolError(f"the seal says {call_count} calls, {len(batch.calls)} were sent")
         self.sealed = True
         batch.seal()
         self._link_pending()

@@ -8,6 +8,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import jsonschema_rs
@@ -42,7 +43,7 @@ def parse(text: str, max_depth: int) -> Arguments:
         value = _parse_slowly(text, error)
     if type(value) is not dict:
         raise ArgumentsError(f"the arguments must be a JSON object, not {_kind(value)}")
-    if text.count("[") + text.count("{") > max_depth and _depth(value) > max_depth:
+    if len(text) > max_depth * 2 and _depth(value) > max_depth:
         raise ArgumentsError(f"the arguments are nested more than {max_depth} levels deep")
     if _HUGE_EXPONENT.search(text) is not None and _has_infinity(value):
         raise ArgumentsError("the arguments hold a number beyond the range of a double")
@@ -123,8 +124,9 @@ class ArgumentsPolicy:
 
     def check(self, arguments: Arguments) -> Failure | None:
         """Applies the schema's defaults in place and validates; None when all is well."""
-        if self._defaults is not None:
-            self._defaults.apply(arguments)
+        defaults = self._defaults
+        if defaults is not None:
+            defaults.apply(arguments)
         try:
             if self._is_valid(arguments):
                 return None
@@ -201,8 +203,7 @@ class _Defaults:
 
     __slots__ = ("_inner", "_values")
 
-    def __init__(self, values: dict[str, str], inner: dict[str, "_Defaults"]) -> None:
-        # JSON text, so that no call can change what the next one gets.
+    def __init__(self, values: dict[str, Any], inner: dict[str, "_Defaults"]) -> None:
         self._values = values
         self._inner = inner
 
@@ -221,11 +222,11 @@ class _Defaults:
         properties = schema.get("properties")
         if not isinstance(properties, Mapping):
             return None
-        values: dict[str, str] = {}
+        values: dict[str, Any] = {}
         inner: dict[str, _Defaults] = {}
         for name, item in properties.items():
             if isinstance(item, Mapping) and "default" in item:
-                values[name] = json.dumps(item["default"])
+                values[name] = item["default"]
             defaults = cls.of(item, root, seen)
             if defaults is not None:
                 inner[name] = defaults
@@ -233,9 +234,10 @@ class _Defaults:
 
     def apply(self, target: Arguments) -> None:
         """Adds what is missing, in place."""
-        for name, text in self._values.items():
+        for name, value in self._values.items():
             if name not in target:
-                target[name] = json.loads(text)
+                # No call may change what the next one gets.
+                target[name] = deepcopy(value) if isinstance(value, dict | list) else value
         for name, defaults in self._inner.items():
             value = target.get(name)
             if isinstance(value, dict):

@@ -1,6 +1,6 @@
 """From protobuf requests to the engine's words; what is malformed is rejected."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
@@ -156,8 +156,14 @@ def tool_call(message: execution_pb2.ToolCall, index: int) -> ToolCall:
     timeout_s = None
     if message.HasField("timeout"):
         timeout_s = duration_s(f"calls[{index}].timeout", message.timeout)
-    depends_on: Iterable[str] = message.depends_on
-    return ToolCall(message.id, message.name, message.arguments, tuple(depends_on), timeout_s)
+    depends_on = message.depends_on
+    return ToolCall(
+        message.id,
+        message.name,
+        message.arguments,
+        tuple(depends_on) if depends_on else (),
+        timeout_s,
+    )
 
 
 def _invalid(field: str, why: str) -> Rejection:

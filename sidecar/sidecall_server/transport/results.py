@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sidecall.v1 import execution_pb2, tool_service_pb2
 from sidecall_server.core.call import BlockCause, Call
-from sidecall_server.core.outcome import ExecutionState, Success
+from sidecall_server.core.outcome import EMPTY_CONTENT, ExecutionState, Success
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.slices import Slices
 from sidecall_server.policy import budget
@@ -36,7 +36,8 @@ async def batch_response(batch: Batch, slices: Slices) -> tool_service_pb2.Execu
         fill_result(results.add(), calls[index], epoch_ns)
         if index % _STRIDE == 0:
             await slices.breathe()
-    fit(list(results), batch.options.max_response_bytes)
+    if response.ByteSize() > batch.options.max_response_bytes:
+        fit(results, batch.options.max_response_bytes)
     return response
 
 
@@ -45,8 +46,6 @@ def fit(results: Sequence[execution_pb2.ToolResult], max_bytes: int) -> None:
 
     What a result takes beside its content is never cut.
     """
-    if sum(len(result.content) for result in results) * 4 + len(results) * 1_024 <= max_bytes:
-        return
     sizes = [len(result.content.encode()) for result in results]
     fixed = sum(
         result.ByteSize() - size + _RESULT_OVERHEAD_BYTES
@@ -75,7 +74,7 @@ def fill_result(
     result.call_id = request.id
     result.name = request.name
     if type(outcome) is Success:
-        result.content = outcome.content
+        result.content = outcome.text or EMPTY_CONTENT
         result.execution_state = execution_pb2.EXECUTION_STATE_COMPLETED
     else:
         _fill_failure(result, call)
