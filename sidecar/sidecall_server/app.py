@@ -5,15 +5,21 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sidecall._tool import Tool
+from sidecall_server.backends.loader import load_sources
 from sidecall_server.backends.python import PythonBackend
+from sidecall_server.backends.python_tools import bind
 from sidecall_server.config import ConfigError, Settings
+from sidecall_server.core.call import Call
+from sidecall_server.core.outcome import Outcome
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.engine import Engine
+from sidecall_server.engine.registry import Registry
 from sidecall_server.observability.clock import SystemClock
-from sidecall_server.transport.addresses import Address, TcpAddress, parse_address
+from sidecall_server.transport.addresses import Address, AddressError, TcpAddress, parse_address
 from sidecall_server.transport.server import GrpcServers
 
 _log = logging.getLogger("sidecall")
@@ -36,9 +42,7 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         clock = SystemClock(loop)
         self._settings = settings
-        self._listen = [parse_address(text) for text in settings.listen]
-        self._health_listen = [parse_address(text) for text in settings.health_listen]
-        _require_local(self._listen)
+        self._listen, self._health_listen = listen_addresses(settings)
         self.engine = Engine(settings.limits, clock)
         self._backend = PythonBackend(settings.tools, settings.limits, clock, tools)
         self._servers = GrpcServers(self.engine, settings.limits.max_message_bytes)
@@ -100,6 +104,73 @@ class Sidecar:
         await self._servers.stop(_CANCEL_GRACE_S)
         await self.engine.stop(_CANCEL_GRACE_S)
         await self._backend.stop(_CANCEL_GRACE_S)
+
+
+def listen_addresses(settings: Settings) -> tuple[list[Address], list[Address]]:
+    """Addresses of the API, and those of health checks alone.
+
+    Raises:
+        ConfigError: One of them is malformed, or not allowed.
+    """
+    try:
+        listen = [parse_address(text) for text in settings.listen]
+        health_listen = [parse_address(text) for text in settings.health_listen]
+    except AddressError as error:
+        raise ConfigError(f"listen: {error}") from None
+    _require_local(listen)
+    return listen, health_listen
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedTool:
+    """A tool that could be served, and the limits that would be in force.
+
+    Attributes:
+        name: Its name.
+        effects: What running it may change.
+        location: File and line of its function.
+        max_concurrency: Most calls that run at a time.
+        timeout_s: Seconds that one attempt may take.
+        queue_timeout_s: Seconds that a ready call may wait.
+    """
+
+    name: str
+    effects: str
+    location: str
+    max_concurrency: int
+    timeout_s: float
+    queue_timeout_s: float
+
+
+def check_tools(settings: Settings) -> list[CheckedTool]:
+    """Loads the tools as a start does, but starts nothing of theirs.
+
+    Raises:
+        ToolLoadError: A tool cannot be loaded.
+        ConfigError: A tool is declared wrongly.
+    """
+    registry = Registry(settings.limits)
+    tools = [tool for source in load_sources(settings.tools) for tool in source.tools]
+    try:
+        registry.swap(bind(tool, _not_served) for tool in tools)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    locations = {tool.name: tool.location for tool in tools}
+    return [
+        CheckedTool(
+            name=name,
+            effects=entry.spec.effects.name.lower(),
+            location=locations[name],
+            max_concurrency=entry.limiter.limit,
+            timeout_s=entry.timeout_ns / 1e9,
+            queue_timeout_s=entry.queue_timeout_ns / 1e9,
+        )
+        for name, entry in registry.tools.items()
+    ]
+
+
+async def _not_served(call: Call) -> Outcome:
+    raise AssertionError(f"{call!r} was given to a tool that is only checked")
 
 
 def _require_local(addresses: Sequence[Address]) -> None:

@@ -1,0 +1,59 @@
+"""The command line. Each command is a module of its own, imported when it is used."""
+
+import importlib
+import os
+
+import click
+
+from sidecall import __version__
+
+COMMANDS = {
+    "serve": "Serve tools over gRPC until SIGTERM.",
+    "check": "Check settings and tools without serving.",
+    "tools": "List the tools of a sidecar.",
+    "call": "Call one tool.",
+    "batch": "Run a batch of calls and draw its waterfall.",
+    "chat": "Chat with a model whose tool calls run in a sidecar.",
+    "demo": "Watch a chat turn's tool calls run in parallel.",
+    "bench": "Compare the sidecar with its alternatives.",
+}
+"""The commands and what they do in a line."""
+
+
+class LazyGroup(click.Group):
+    """Imports the module of a command when the command is wanted, not to list its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"sidecall_server.cli.{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sidecall")
+def group() -> None:
+    """Sidecall executes the tool calls of language models.
+
+    Start with `sidecall demo`. To serve tools of your own, mark functions with @tool and
+    run `sidecall serve --tools FILE`.
+    """
+
+
+def main() -> None:
+    """Runs the command line."""
+    # gRPC reads these when it is imported. Nothing here forks after that, and what goes
+    # wrong is told in words of our own.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    group(prog_name="sidecall")

@@ -1,0 +1,46 @@
+"""What the commands print with."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def console(file: IO[str] | None = None) -> Console:
+    """A console that neither guesses at markup nor paints numbers."""
+    return Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def printable(text: str) -> str:
+    """The text on one line, with what would move the cursor replaced by its escape."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def clip(text: str, width: int) -> str:
+    """The text on one line, cut to a number of terminal cells."""
+    shown = Text(printable(text))
+    shown.truncate(max(1, width), overflow="ellipsis")
+    return shown.plain
+
+
+def write_raw(text: str) -> None:
+    """Writes a tool's content to stdout as it is, with a line's end."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def plain_table(heads: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """A table of texts without lines between the rows; cells are folded, not cut."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return table
