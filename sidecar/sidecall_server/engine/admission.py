@@ -97,8 +97,8 @@ class Admission:
         self._clock = clock
         self._start = start
         self.limiter: Limiter[Flow] = Limiter("sidecar", BlockCause.GLOBAL_LIMIT, max_concurrency)
-        # Flows that lack no permit but whose calls are started over several iterations of
-        # the loop: tools that never suspend need few workers, however many calls wait.
+        # Flows whose calls are started over several iterations of the loop.
+        self._scheduled = False
         self._ramping: deque[Flow] = deque()
 
     def submit(self, flow: Flow, call: Call) -> None:
@@ -110,9 +110,8 @@ class Admission:
             return
         flow.ramping = True
         flow.ramp = _FIRST_RAMP
-        if not self._ramping:
-            self._loop.call_soon(self._climb)
         self._ramping.append(flow)
+        self._schedule()
 
     def pump(self, flow: Flow) -> None:
         """Starts at once all calls of a flow that permits allow."""
@@ -221,7 +220,21 @@ class Admission:
                 return limiter
         return None
 
-    def _climb(self) -> None:
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._climb_on)
+
+    def _climb_on(self) -> None:
+        self._scheduled = False
+        self.climb()
+
+    def climb(self) -> None:
+        """Starts some calls of each flow that lacks no permit, twice as many each time.
+
+        Tools that never suspend need few workers, however many calls wait: while workers
+        pass on because the slice is used up, no more are made.
+        """
         for _ in range(len(self._ramping)):
             flow = self._ramping.popleft()
             if flow.yielding and flow.waiting:
@@ -235,4 +248,4 @@ class Admission:
                 flow.ramp = min(flow.ramp * 2, _LAST_RAMP)
                 self._ramping.append(flow)
         if self._ramping:
-            self._loop.call_soon(self._climb)
+            self._schedule()

@@ -172,6 +172,10 @@ class Batch:
         if self.observer is not None and flow.parked is not None:
             self.observer(Queued(call.index, flow.parked.cause))
 
+    def start_ready(self) -> None:
+        """Starts ready calls now rather than in the next iteration of the loop."""
+        self._admission.climb()
+
     def _check(self, call: Call, flow: Flow | None) -> Failure | None:
         """Asks the admission policies in the order of policy.build."""
         if self.refused and call.index in self.refused:

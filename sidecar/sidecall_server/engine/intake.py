@@ -22,12 +22,13 @@ async def take_in(batch: Batch, requests: Sequence[ToolCall], slices: Slices) ->
     options, observer, received_ns = batch.options, batch.observer, batch.received_ns
     references = options.references
     for start in range(0, len(requests), _STRIDE):
+        if start:
+            await slices.breathe()
         for index, request in enumerate(requests[start : start + _STRIDE], start):
             call = Call(index, request, options, observer, received_ns)
             batch.add(call)
             if request.depends_on or (references and may_hold_references(request.arguments)):
                 linked.append(call)
-        await slices.breathe()
     if linked:
         await _link(batch, linked, slices)
     batch.independent |= not batch.edges and (
@@ -37,8 +38,9 @@ async def take_in(batch: Batch, requests: Sequence[ToolCall], slices: Slices) ->
     batch.seal()
     for count, index in enumerate(step.ready):
         batch.make_ready(batch.calls[index])
-        if count % _STRIDE == 0:
+        if count % _STRIDE == _STRIDE - 1:
             await slices.breathe()
+    batch.start_ready()
 
 
 async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
@@ -54,7 +56,7 @@ async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
                 batch.refused[call.index] = dependencies
             else:
                 batch.edges[call.index] = dependencies
-        if count % _STRIDE == 0:
+        if count % _STRIDE == _STRIDE - 1:
             await slices.breathe()
     refuse_cycles(batch)
 

@@ -126,22 +126,36 @@ def _context(context: Mapping[str, str], limits: Limits) -> Mapping[str, str]:
 
 
 async def tool_calls(
-    messages: Sequence[execution_pb2.ToolCall], limits: Limits, slices: Slices
+    messages: Sequence[execution_pb2.ToolCall],
+    limits: Limits,
+    slices: Slices,
+    max_response_bytes: int,
 ) -> list[ToolCall]:
     """Reads the calls of a whole batch, without keeping the event loop for long.
 
     Raises:
-        Rejection: Too many calls, or one is malformed.
+        Rejection: Too many calls, one is malformed, or their ids and names leave no room
+            for results.
     """
     if len(messages) > limits.max_calls_per_batch:
         raise _invalid(
             "calls", f"{len(messages)} calls; at most {limits.max_calls_per_batch} are allowed"
         )
     calls: list[ToolCall] = []
+    echoed_bytes = 0
     for index, message in enumerate(messages):
-        calls.append(tool_call(message, index))
-        if index % _STRIDE == 0:
+        call = tool_call(message, index)
+        calls.append(call)
+        echoed_bytes += len(call.id) + len(call.name)
+        if index % _STRIDE == _STRIDE - 1:
             await slices.breathe()
+    if echoed_bytes > max_response_bytes // 4:
+        # Nothing can cut them later, and a client refuses a response that is too large.
+        raise _invalid(
+            "calls",
+            f"ids and names take {echoed_bytes} bytes, which results repeat; at most a quarter "
+            f"of max_response_bytes ({max_response_bytes}) is allowed",
+        )
     return calls
 
 

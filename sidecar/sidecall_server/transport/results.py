@@ -8,11 +8,11 @@ from sidecall_server.core.outcome import EMPTY_CONTENT, ExecutionState, Success
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.slices import Slices
 from sidecall_server.policy import budget
-from sidecall_server.transport.status import fill_status
+from sidecall_server.transport.status import fill_status, thin_status
 
 _STRIDE = 64
-_RESULT_OVERHEAD_BYTES = 256
-"""About what a result takes beside its texts."""
+_FRAME_BYTES = 16
+"""About what the lengths around a result and its content take."""
 
 _BLOCKED_FIELDS: Mapping[BlockCause, str] = {
     BlockCause.REFERENCE: "blocked_on_reference_ns",
@@ -34,7 +34,7 @@ async def batch_response(batch: Batch, slices: Slices) -> tool_service_pb2.Execu
     calls, epoch_ns = batch.calls, batch.epoch_ns
     for index in range(len(calls)):
         fill_result(results.add(), calls[index], epoch_ns)
-        if index % _STRIDE == 0:
+        if index % _STRIDE == _STRIDE - 1:
             await slices.breathe()
     if response.ByteSize() > batch.options.max_response_bytes:
         fit(results, batch.options.max_response_bytes)
@@ -42,15 +42,17 @@ async def batch_response(batch: Batch, slices: Slices) -> tool_service_pb2.Execu
 
 
 def fit(results: Sequence[execution_pb2.ToolResult], max_bytes: int) -> None:
-    """Cuts contents, the largest first, so that the results take at most `max_bytes`.
+    """Cuts results so that they take at most `max_bytes` together.
 
-    What a result takes beside its content is never cut.
+    First the contents, the largest first; where that is not enough, what statuses say
+    beside their reason, since the content says it as well.
     """
     sizes = [len(result.content.encode()) for result in results]
-    fixed = sum(
-        result.ByteSize() - size + _RESULT_OVERHEAD_BYTES
-        for result, size in zip(results, sizes, strict=True)
-    )
+    fixed = _fixed_bytes(results, sizes)
+    if fixed + len(results) * budget.MARKER_BYTES > max_bytes:
+        for result in results:
+            thin_status(result.status)
+        fixed = _fixed_bytes(results, sizes)
     cap = budget.cap_for(sizes, max(0, max_bytes - fixed))
     if cap is None:
         return
@@ -58,6 +60,14 @@ def fit(results: Sequence[execution_pb2.ToolResult], max_bytes: int) -> None:
         if size > cap:
             result.content = budget.cut(result.content, cap)
             result.truncated = True
+
+
+def _fixed_bytes(results: Sequence[execution_pb2.ToolResult], sizes: Sequence[int]) -> int:
+    """What results take beside their contents."""
+    return sum(
+        result.ByteSize() - size + _FRAME_BYTES
+        for result, size in zip(results, sizes, strict=True)
+    )
 
 
 def fill_result(

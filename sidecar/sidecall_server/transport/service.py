@@ -62,7 +62,9 @@ class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
             engine = self._engine
             engine.check_accepting()
             options = batch_options(request, engine.limits, engine.clock.now_ns(), context)
-            calls = await tool_calls(request.calls, engine.limits, engine.slices)
+            calls = await tool_calls(
+                request.calls, engine.limits, engine.slices, options.max_response_bytes
+            )
             batch = await engine.execute(calls, options)
             return await batch_response(batch, engine.slices)
 

@@ -14,6 +14,9 @@ ERROR_DOMAIN = "sidecall.dev"
 MAX_STATUS_MESSAGE_BYTES = 1_024
 """The whole message is in the result's content."""
 
+MIN_STATUS_MESSAGE_BYTES = 64
+"""As above, where results do not fit into their response."""
+
 
 def fill_status(status: status_pb2.Status, failure: Failure) -> None:
     """Writes a failed call's status with its details."""
@@ -29,6 +32,16 @@ def fill_status(status: status_pb2.Status, failure: Failure) -> None:
         status.details.append(_packed(bad))
     if failure.retry_after_s is not None:
         status.details.append(_packed(_retry_info(failure.retry_after_s)))
+
+
+def thin_status(status: status_pb2.Status) -> None:
+    """Keeps of a status what machines need: code, reason and retry delay."""
+    if not status.code:
+        return
+    status.message = budget.cut(status.message, MIN_STATUS_MESSAGE_BYTES)
+    kept = [d for d in status.details if not d.Is(error_details_pb2.BadRequest.DESCRIPTOR)]
+    del status.details[:]
+    status.details.extend(kept)
 
 
 def rejection_status(rejection: Rejection) -> status_pb2.Status:
