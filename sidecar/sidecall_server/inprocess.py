@@ -7,7 +7,6 @@ from typing import Any
 
 from sidecall._tool import Tool
 from sidecall.v1 import tool_service_pb2
-
 from sidecall_server.backends.python import PythonBackend
 from sidecall_server.core.defaults import Limits
 from sidecall_server.engine.engine import Engine
@@ -48,7 +47,9 @@ class InProcessEngine:
         """
         engine = self.engine
         options = batch_options(request, engine.limits, engine.clock.now_ns(), _NoPeer())
-        calls = await tool_calls(request.calls, engine.limits, engine.slices)
+        calls = await tool_calls(
+            request.calls, engine.limits, engine.slices, options.max_response_bytes
+        )
         batch = await engine.execute(calls, options)
         return await batch_response(batch, engine.slices)
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 _MARKER = "\n[... {cut} of {size} bytes cut ...]\n"
-_MARKER_BYTES = 64
+MARKER_BYTES = 64
+"""Bytes that the marker takes at most."""
 
 
 def cap_for(sizes: Sequence[int], budget: int) -> int | None:
@@ -39,7 +40,7 @@ def cut(text: str, max_bytes: int) -> str:
     data = text.encode("utf-8", "backslashreplace")
     if len(data) <= max_bytes:
         return text
-    keep = max(0, max_bytes - _MARKER_BYTES)
+    keep = max(0, max_bytes - MARKER_BYTES)
     head, tail = keep - keep // 3, keep // 3
     marker = _MARKER.format(cut=len(data) - keep, size=len(data))
     start = data[:head].decode("utf-8", "ignore")

@@ -149,12 +149,13 @@ async def tool_calls(
         echoed_bytes += len(call.id) + len(call.name)
         if index % _STRIDE == _STRIDE - 1:
             await slices.breathe()
-    if echoed_bytes > max_response_bytes // 4:
+    room = max(max_response_bytes, limits.max_response_bytes) // 4
+    if echoed_bytes > room:
         # Nothing can cut them later, and a client refuses a response that is too large.
         raise _invalid(
             "calls",
-            f"ids and names take {echoed_bytes} bytes, which results repeat; at most a quarter "
-            f"of max_response_bytes ({max_response_bytes}) is allowed",
+            f"ids and names take {echoed_bytes} bytes, which results repeat; at most {room} are "
+            "allowed",
         )
     return calls
 

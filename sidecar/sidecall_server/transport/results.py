@@ -65,8 +65,7 @@ def fit(results: Sequence[execution_pb2.ToolResult], max_bytes: int) -> None:
 def _fixed_bytes(results: Sequence[execution_pb2.ToolResult], sizes: Sequence[int]) -> int:
     """What results take beside their contents."""
     return sum(
-        result.ByteSize() - size + _FRAME_BYTES
-        for result, size in zip(results, sizes, strict=True)
+        result.ByteSize() - size + _FRAME_BYTES for result, size in zip(results, sizes, strict=True)
     )
 
 
