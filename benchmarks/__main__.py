@@ -6,6 +6,7 @@ import random
 import sys
 import time
 from functools import partial
+from importlib.metadata import version
 
 import grpc
 import uvloop
@@ -178,7 +179,7 @@ async def main(wanted: list[str]) -> None:
     """Runs some sections, or all, in one process pair."""
     print(
         f"Python {platform.python_version()}, grpcio {grpc.__version__}, uvloop "
-        f"{uvloop.__version__}; validation, limits and timeouts on; client and server are two "
+        f"{version('uvloop')}; validation, limits and timeouts on; client and server are two "
         "processes"
     )
     sections = {

@@ -8,6 +8,7 @@ look at the bytes.
 import asyncio
 import sys
 import time
+from typing import Any
 
 import grpc
 import uvloop
@@ -16,6 +17,7 @@ from sidecall import Tool, tool
 from sidecall.v1 import execution_pb2, tool_service_pb2
 from sidecall_server.app import Sidecar
 from sidecall_server.config import load
+from sidecall_server.process import relax_garbage_collection
 
 _SCHEMA = {
     "type": "object",
@@ -50,7 +52,7 @@ def block(seconds: float) -> str:
     return "ok"
 
 
-def tools(extra: int) -> list[Tool[..., object]]:
+def tools(extra: int) -> list[Tool[..., Any]]:
     """The tools of the benchmark, and so many more that are never called."""
     names = ["noop"] + [f"unused_{number}" for number in range(extra)]
     made = [
@@ -136,6 +138,7 @@ async def main(path: str, extra_tools: int) -> None:
     sidecar = Sidecar(settings, tools(extra_tools))
     await sidecar.start()
     echo = await _serve_echo(path)
+    relax_garbage_collection()
     print("ready", flush=True)
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, sys.stdin.readline):

@@ -19,6 +19,7 @@ from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.engine import Engine
 from sidecall_server.engine.registry import Registry
 from sidecall_server.observability.clock import SystemClock
+from sidecall_server.process import relax_garbage_collection
 from sidecall_server.transport.addresses import Address, AddressError, TcpAddress, parse_address
 from sidecall_server.transport.server import GrpcServers
 
@@ -207,6 +208,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with running(settings) as sidecar:
+        relax_garbage_collection()
         await first.wait()
         await sidecar.drain(second)
     _log.info("stopped")

@@ -106,6 +106,7 @@ class Engine:
         """Forgets a batch; what is not final in it is cancelled."""
         if not batch.done.done():
             batch.cancel(Reason.CANCELLED, "The client cancelled the turn.")
+        batch.disband()
         self._open.discard(batch)
 
     def check_accepting(self) -> None:
