@@ -60,7 +60,7 @@ def load_source(name: str) -> LoadedSource:
     """
     with _explained(name):
         module = _from_file(Path(name)) if _is_path(name) else _from_module(name)
-    tools = tuple(_tools_in(module))
+    tools = tuple(tools_in(module))
     if not tools:
         raise ToolLoadError(f"{name}: no tools in it; mark functions with @tool")
     for tool in tools:
@@ -155,7 +155,8 @@ def _failed_import(name: str, error: BaseException) -> str:
     return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
 
 
-def _tools_in(module: ModuleType) -> Iterator[Tool[..., Any]]:
+def tools_in(module: ModuleType) -> Iterator[Tool[..., Any]]:
+    """The tools at the top level of a module, each once."""
     seen: set[int] = set()
     for value in list(vars(module).values()):
         for item in value if isinstance(value, (list, tuple)) else (value,):

@@ -79,13 +79,10 @@ class ProcessBackend:
             names = await self._pool.start()
         except ChildStartError as error:
             raise ToolLoadError(f"in a worker process: {error}") from error
-        for tool in self._tools:
-            if tool.name not in names:
-                await self.stop(0.0)
-                raise ToolLoadError(
-                    f"tool {tool.name!r} ({tool.location}) has isolation 'process' and must "
-                    "stand at the top level of its file, where a worker process finds it"
-                )
+        missing = [tool.name for tool in self._tools if tool.name not in names]
+        if missing:
+            await self.stop(0.0)
+            raise ToolLoadError(f"a worker process does not have the tools {', '.join(missing)}")
         return [
             bind(tool, partial(self._handle, tool.name), groups=(GROUP,)) for tool in self._tools
         ]

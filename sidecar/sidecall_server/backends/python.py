@@ -10,8 +10,10 @@ from sidecall_server.backends.in_process import InProcessBackend
 from sidecall_server.backends.loader import (
     FILE_MODULE_PREFIX,
     LoadedSource,
+    ToolLoadError,
     check_names,
     load_sources,
+    tools_in,
 )
 from sidecall_server.backends.process import ProcessBackend
 from sidecall_server.core.defaults import Limits
@@ -99,8 +101,17 @@ def _worker_sources(sources: Sequence[LoadedSource]) -> list[str]:
 
 
 def _origin(tool: Tool[..., Any]) -> str:
-    """The file or module that defines a tool."""
+    """The file or module that defines a tool, where a worker process finds it.
+
+    Raises:
+        ToolLoadError: It does not stand at the top level.
+    """
     module = tool.__module__
+    if module not in sys.modules or tool not in tools_in(sys.modules[module]):
+        raise ToolLoadError(
+            f"tool {tool.name!r} ({tool.location}) has isolation 'process' and must stand at "
+            "the top level of its file, where a worker process finds it"
+        )
     if module == "__main__" or module.startswith(FILE_MODULE_PREFIX):
         return str(sys.modules[module].__file__)
     return module

@@ -6,7 +6,11 @@ import pytest
 from sidecall_server.backends.loader import ToolLoadError, load_source, load_sources
 
 ONE_TOOL = "from sidecall import tool\n@tool\ndef {name}() -> str:\n    return '{name}'\n"
-TWO_LIFESPANS = "from sidecall import lifespan\n@lifespan\ndef a():\n    yield\n@lifespan\ndef b():\n    yield\n"
+LIFESPAN = "from sidecall import lifespan\n@lifespan\ndef {name}():\n    yield\n"
+UNKNOWN_NAME = (
+    "from __future__ import annotations\nfrom sidecall import tool\n"
+    "@tool\ndef f(x: Nowhere) -> None: ...\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -79,14 +83,11 @@ def test_a_module_is_found_by_its_dotted_name(
             r"ToolDefinitionError: tool 'f': \*x has no name",
         ),
         (
-            "from __future__ import annotations\n"
-            "from sidecall import tool\n"
-            "@tool\n"
-            "def f(x: Nowhere) -> None: ...\n",
+            UNKNOWN_NAME,
             r"tool 'f': an annotation names 'Nowhere'.* \(.*broken\.py:3\)",
         ),
         (
-            TWO_LIFESPANS + ONE_TOOL.format(name="f"),
+            LIFESPAN.format(name="a") + LIFESPAN.format(name="b") + ONE_TOOL.format(name="f"),
             "2 functions are marked with @lifespan",
         ),
     ],
