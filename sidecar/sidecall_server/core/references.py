@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 _WHOLE = re.compile(r"(\$+)ref:([^\s#]+)(?:#(/.*)?)?", re.DOTALL)
-_EMBEDDED = re.compile(r"(\$+)\{ref:([^\s#{}]+)(?:#(/[^{}]*)?)?\}")
+# A run of dollar signs is looked at once: without the first two marks, a long one takes
+# quadratic time.
+_EMBEDDED = re.compile(r"(?<!\$)(\$++)\{ref:([^\s#{}]+)(?:#(/[^{}]*)?)?\}")
 _ARRAY_INDEX = re.compile(r"0|[1-9][0-9]*")
 
 REPEATED = -1
