@@ -21,6 +21,8 @@ _MAX_VIOLATIONS = 20
 _MAX_SHOWN_CHARS = 200
 # A float beyond the range of a double would become infinity.
 _HUGE_EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]{3}")
+_MAX_FLOAT_DIGITS = 308
+_HUGE_MANTISSA = re.compile(rf"[0-9]{{{_MAX_FLOAT_DIGITS}}}")
 
 
 class ArgumentsError(ValueError):
@@ -45,7 +47,7 @@ def parse(text: str, max_depth: int) -> Arguments:
         raise ArgumentsError(f"the arguments must be a JSON object, not {_kind(value)}")
     if len(text) > max_depth * 2 and _depth(value) > max_depth:
         raise ArgumentsError(f"the arguments are nested more than {max_depth} levels deep")
-    if _HUGE_EXPONENT.search(text) is not None and _has_infinity(value):
+    if _may_hold_infinity(text) and _has_infinity(value):
         raise ArgumentsError("the arguments hold a number beyond the range of a double")
     return value
 
@@ -77,6 +79,12 @@ def _depth(value: object) -> int:
             depth -= 1
         deepest = max(deepest, depth)
     return deepest
+
+
+def _may_hold_infinity(text: str) -> bool:
+    if _HUGE_EXPONENT.search(text) is not None:
+        return True
+    return len(text) > _MAX_FLOAT_DIGITS and _HUGE_MANTISSA.search(text) is not None
 
 
 def _has_infinity(value: object) -> bool:
