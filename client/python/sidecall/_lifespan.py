@@ -44,9 +44,14 @@ class Lifespan:
         elif inspect.isgeneratorfunction(function):
             function = contextlib.contextmanager(function)
         manager = function()
+        # Whatever ends the tools, the shutdown runs as after a return: not every function
+        # has its yield in a try statement.
         if hasattr(manager, "__aenter__"):
-            async with manager as state:
+            state = await manager.__aenter__()
+            try:
                 yield state
+            finally:
+                await manager.__aexit__(None, None, None)
         elif hasattr(manager, "__enter__"):
             # Blocking start-up must not hold the event loop.
             state = await asyncio.to_thread(manager.__enter__)
