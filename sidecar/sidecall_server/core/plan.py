@@ -123,7 +123,7 @@ class Plan:
             return step
         self._unfinished = dict.fromkeys(range(count), False)
         for index, depends_on in edges.items():
-            distinct = set(depends_on)
+            distinct = depends_on if len(depends_on) == 1 else set(depends_on)
             self._blockers[index] = len(distinct)
             for dependency in distinct:
                 self._dependents.setdefault(dependency, []).append(index)
@@ -132,6 +132,15 @@ class Plan:
                 self._make_runnable(index, step)
         self._take_turn(step)
         return step
+
+    def unlink(self, index: int, depends_on: Iterable[int]) -> None:
+        """Takes away the edges of a call that waits for some of them; it is held then."""
+        for dependency in set(depends_on):
+            dependents = self._dependents.get(dependency, [])
+            if index in dependents:
+                dependents.remove(index)
+        self._blockers.pop(index, None)
+        self._held.add(index)
 
     def seal(self) -> Step:
         """Releases what is held; no call may be added afterwards."""
@@ -149,31 +158,42 @@ class Plan:
         if self._unfinished.pop(index, None) is None:
             return None
         self._final[index] = ok
-        self._forget(index)
-        if ok and index not in self._dependents and self._mode is Mode.PARALLEL:
-            return None
+        if self._held or index in self._blockers:
+            self._forget(index)
+        if ok and self._mode is Mode.PARALLEL:
+            ready = self._unblock(index)
+            return Step(ready) if ready else None
         step = Step()
         if self._active == index:
             self._active = None
-        stops = not ok and not self._stopped and self._on_failure is OnFailure.STOP
         if ok:
-            for dependent in self._dependents.pop(index, ()):
-                left = self._blockers.get(dependent)
-                if left is None:
-                    continue
-                if left > 1:
-                    self._blockers[dependent] = left - 1
-                    continue
-                del self._blockers[dependent]
-                if dependent not in self._held:
-                    self._make_runnable(dependent, step)
+            for dependent in self._unblock(index):
+                heappush(self._runnable, dependent)
         else:
             self._propagate([index], step)
-        if stops:
-            self._stop(step)
-        elif not self._stopped:
+            if self._on_failure is OnFailure.STOP and not self._stopped:
+                self._stop(step)
+        if not self._stopped:
             self._take_turn(step)
         return step
+
+    def _unblock(self, index: int) -> list[int]:
+        """The calls that waited for this one last; in PARALLEL they count as ready."""
+        unblocked: list[int] = []
+        blockers = self._blockers
+        for dependent in self._dependents.pop(index, ()):
+            left = blockers.get(dependent)
+            if left is None:
+                continue
+            if left > 1:
+                blockers[dependent] = left - 1
+                continue
+            del blockers[dependent]
+            if dependent not in self._held:
+                unblocked.append(dependent)
+                if self._mode is Mode.PARALLEL:
+                    self._unfinished[dependent] = True
+        return unblocked
 
     def _make_runnable(self, index: int, step: Step) -> None:
         if self._mode is Mode.SEQUENTIAL:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sidecall_server.core.call import BlockCause, Call
 from sidecall_server.core.ports import Clock
-from sidecall_server.engine.blocking import UNBLOCKED, Mark
+from sidecall_server.engine.blocking import UNBLOCKED, Mark, account
 from sidecall_server.engine.registry import ToolEntry
 from sidecall_server.policy.concurrency import Limiter
 
@@ -154,18 +154,23 @@ class Admission:
     def withdraw(self, flow: Flow) -> list[Call]:
         """Takes out and returns all waiting calls of a flow."""
         calls = list(flow.waiting)
+        now_ns = self._clock.now_ns()
+        for call in calls:
+            account(call, flow.mark, now_ns)
         flow.waiting.clear()
         flow.entry.queued -= len(calls)
         if flow.parked is not None:
-            self._unpark(flow, flow.parked, self._clock.now_ns())
+            self._unpark(flow, flow.parked, now_ns)
         return calls
 
     def remove(self, flow: Flow, call: Call) -> None:
         """Takes one waiting call out; raises ValueError when it does not wait."""
         flow.waiting.remove(call)
         flow.entry.queued -= 1
+        now_ns = self._clock.now_ns()
+        account(call, flow.mark, now_ns)
         if not flow.waiting and flow.parked is not None:
-            self._unpark(flow, flow.parked, self._clock.now_ns())
+            self._unpark(flow, flow.parked, now_ns)
 
     def _admit(self, flow: Flow) -> bool:
         """Starts the next call of a flow that is not parked, or parks the flow."""

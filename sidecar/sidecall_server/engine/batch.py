@@ -19,6 +19,7 @@ from sidecall_server.core.plan import Plan, Step
 from sidecall_server.core.ports import Clock
 from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.blocking import add_blocked
+from sidecall_server.engine.bugs import internal_failure
 from sidecall_server.engine.registry import ToolEntry, tool_not_found
 from sidecall_server.engine.resolver import Resolver
 from sidecall_server.engine.watchdog import NEVER, Watchdog
@@ -148,6 +149,9 @@ class Batch:
     def make_ready(self, call: Call) -> None:
         """Passes a call whose turn has come through admission."""
         if call.outcome is not None:
+            # It became final before it was planned: only now can the plan be told.
+            if not self.independent:
+                self._tell_plan(call)
             return
         now_ns = self._now_ns()
         if self.plan.stopped:
@@ -158,7 +162,10 @@ class Batch:
             self._account_waiting(call)
         name = call.request.name
         flow = self._flows.get(name) or self._flow(name)
-        failure = self._check(call, flow)
+        try:
+            failure = self._check(call, flow)
+        except Exception:
+            failure = internal_failure(call, ExecutionState.NOT_STARTED)
         if failure is not None or flow is None:
             self.finish(call, failure or self._not_found(call), now_ns)
             return
@@ -208,13 +215,15 @@ class Batch:
 
     def _account_waiting(self, call: Call) -> None:
         """Books the time before ready on dependencies, the seal and the order."""
-        since_ns = call.received_ns
-        for index in self.edges.get(call.index, ()):
-            since_ns = max(since_ns, self.calls[index].finished_ns)
-        if since_ns > call.received_ns:
-            add_blocked(call, BlockCause.REFERENCE, since_ns - call.received_ns)
-        if call.index in self.held and self.sealed_ns > call.received_ns:
-            add_blocked(call, BlockCause.SEAL, self.sealed_ns - call.received_ns)
+        index, received_ns = call.index, call.received_ns
+        since_ns = received_ns
+        if index in self.edges:
+            calls = self.calls
+            since_ns = max(received_ns, *[calls[i].finished_ns for i in self.edges[index]])
+            if since_ns > received_ns:
+                add_blocked(call, BlockCause.REFERENCE, since_ns - received_ns)
+        if self.held and index in self.held and self.sealed_ns > received_ns:
+            add_blocked(call, BlockCause.SEAL, self.sealed_ns - received_ns)
             since_ns = max(since_ns, self.sealed_ns)
         if self.options.mode is Mode.SEQUENTIAL and call.ready_ns > since_ns:
             add_blocked(call, BlockCause.ORDER, call.ready_ns - since_ns)
@@ -229,11 +238,14 @@ class Batch:
         if self.observer is not None:
             self.observer(Finished(call.index))
         if not self.independent:
-            step = self.plan.finish(call.index, type(outcome) is Success)
-            if step is not None:
-                self.apply(step)
+            self._tell_plan(call)
         if not self._unfinished:
             self._complete()
+
+    def _tell_plan(self, call: Call) -> None:
+        step = self.plan.finish(call.index, type(call.outcome) is Success)
+        if step is not None:
+            self.apply(step)
 
     def _complete(self) -> None:
         if self._closed and not self._unfinished and not self.done.done():

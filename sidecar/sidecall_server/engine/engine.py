@@ -15,7 +15,7 @@ from sidecall_server.engine.intake import take_in
 from sidecall_server.engine.registry import Registry
 from sidecall_server.engine.runner import Runner
 from sidecall_server.engine.slices import Slices
-from sidecall_server.engine.watchdog import Watchdog
+from sidecall_server.engine.watchdog import NEVER, Watchdog
 from sidecall_server.policy.concurrency import LimiterStatistics
 
 _DRAINING_RETRY_S = 1.0
@@ -104,7 +104,8 @@ class Engine:
 
     def close(self, batch: Batch) -> None:
         """Forgets a batch; what is not final in it is cancelled."""
-        if not batch.done.done():
+        # Cancelling the task that waits for a batch has cancelled what it waits for.
+        if batch.done.cancelled() or not batch.done.done():
             batch.cancel(Reason.CANCELLED, "The client cancelled the turn.")
         batch.disband()
         self._open.discard(batch)
@@ -129,10 +130,9 @@ class Engine:
         self._runner.abandon(call)
 
     def _expire(self, now_ns: int) -> int:
-        next_ns = self._runner.expire(now_ns)
-        for batch in list(self._open):
-            next_ns = min(next_ns, batch.expire(now_ns))
-        return next_ns
+        # Batches first: what waits for a running call ends for the same reason as that call.
+        next_ns = min((batch.expire(now_ns) for batch in list(self._open)), default=NEVER)
+        return min(next_ns, self._runner.expire(now_ns))
 
     def refuse_batches(self) -> None:
         """Begins to drain: running batches go on, new ones are refused."""

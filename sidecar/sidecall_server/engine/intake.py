@@ -61,8 +61,8 @@ async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
     refuse_cycles(batch)
 
 
-def refuse_cycles(batch: Batch) -> None:
-    """Refuses the calls that wait for themselves, and takes their edges away."""
+def refuse_cycles(batch: Batch) -> dict[int, list[int]]:
+    """Refuses the calls that wait for themselves; takes their edges away and returns them."""
     members = cyclic(batch.edges)
     for index in members:
         others = ", ".join(f"@{d + 1}" for d in batch.edges[index] if d in members)
@@ -71,5 +71,4 @@ def refuse_cycles(batch: Batch) -> None:
             f"Not run: the call @{index + 1} waits for itself, through {others}. "
             "Make the calls in two turns, or remove a reference.",
         )
-    for index in members:
-        del batch.edges[index]
+    return {index: batch.edges.pop(index) for index in members}

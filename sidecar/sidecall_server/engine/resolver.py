@@ -70,6 +70,11 @@ class Resolver:
             resolved: Arguments = references.resolve(values, self._lookup)
         except references.UnresolvedError as error:
             return unresolved(call.request, str(error))
+        except (RecursionError, ValueError):
+            return unresolved(
+                call.request,
+                "a result is nested too deeply, or holds a number with too many digits",
+            )
         return resolved
 
     def _enabled(self, call: Call) -> bool:
@@ -98,7 +103,9 @@ class Resolver:
 
 def unresolved(request: ToolCall, why: str) -> Failure:
     """The failure of a call whose reference has no value."""
+    # It quotes the reference and keys of a result, either of which may hold lone surrogates.
+    quoted = why.encode("utf-8", "backslashreplace").decode()
     return not_started(
         Reason.REFERENCE_UNRESOLVED,
-        f"A reference in the call of {request.name!r} cannot be resolved: {why}.",
+        f"A reference in the call of {request.name!r} cannot be resolved: {quoted}.",
     )

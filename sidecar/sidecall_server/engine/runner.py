@@ -2,20 +2,17 @@
 
 import asyncio
 import contextvars
-import logging
-import secrets
 
 from sidecall_server.core.call import BlockCause, Call
 from sidecall_server.core.events import Started
-from sidecall_server.core.outcome import ExecutionState, Failure, Reason
+from sidecall_server.core.outcome import ExecutionState, Reason
 from sidecall_server.core.ports import Clock
 from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.blocking import account
+from sidecall_server.engine.bugs import internal_failure
 from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.watchdog import NEVER, Watchdog
-
-_log = logging.getLogger("sidecall.engine")
 
 
 class Worker:
@@ -61,6 +58,9 @@ class Runner:
         self._clock = clock
         self._slices = slices
         self._workers: set[Worker] = set()
+        # What every call starts with. A start may happen in a worker whose tool has
+        # changed its own context.
+        self._context = contextvars.copy_context()
 
     @property
     def active(self) -> int:
@@ -70,11 +70,10 @@ class Runner:
     def start(self, flow: Flow, call: Call) -> None:
         """Starts an admitted call, whose permits the new worker holds."""
         worker = Worker(flow, call)
-        context = contextvars.copy_context()
-        worker.task = self._loop.create_task(self._work(worker, context.copy()), context=context)
+        worker.task = self._loop.create_task(self._work(worker), context=self._context.copy())
         self._workers.add(worker)
 
-    async def _work(self, worker: Worker, untouched: contextvars.Context) -> None:
+    async def _work(self, worker: Worker) -> None:
         flow, call = worker.flow, worker.call
         batch: Batch = flow.owner
         handler = flow.entry.handler
@@ -93,7 +92,7 @@ class Runner:
                             raise
                         return
                     except Exception:
-                        outcome = _internal(call)
+                        outcome = internal_failure(call, ExecutionState.UNKNOWN)
                     call.worker = None
                     if worker.abandoned:
                         return
@@ -109,7 +108,7 @@ class Runner:
                 if following is None:
                     holds = False
                     return
-                if worker.task.cancelling() or contextvars.copy_context() != untouched:
+                if worker.task.cancelling() or contextvars.copy_context() != self._context:
                     holds = False
                     self.start(flow, following)
                     return
@@ -178,10 +177,3 @@ class Runner:
             worker.task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
-
-
-def _internal(call: Call) -> Failure:
-    """The failure of a call whose handler broke its word; its text stays in the log."""
-    error_id = secrets.token_hex(4)
-    _log.exception("handler of %s raised (error %s)", call.request.name, error_id)
-    return Failure(Reason.INTERNAL, f"Internal error {error_id}.", ExecutionState.UNKNOWN)

@@ -83,8 +83,7 @@ class StreamIntake:
         batch.seal()
         self._link_pending()
         for index in sorted(self._pending):
-            if batch.calls[index].outcome is None:
-                batch.apply(batch.plan.add(index, batch.edges.get(index, ()), hold=True))
+            batch.apply(batch.plan.add(index, batch.edges.get(index, ()), hold=True))
         self._pending.clear()
         batch.apply(batch.plan.seal())
         self._report_blocked()
@@ -108,9 +107,9 @@ class StreamIntake:
                 batch.refused[index] = found
             elif found:
                 batch.edges[index] = found
-        refuse_cycles(batch)
-        for index in [i for i in batch.refused if i not in self._pending]:
-            batch.finish(batch.calls[index], batch.refused[index], self._engine.clock.now_ns())
+        for index, dependencies in refuse_cycles(batch).items():
+            if index not in self._pending:
+                batch.plan.unlink(index, dependencies)
 
     def _arrived(self, call_id: str) -> int | None:
         """Position of the call that an id means, where nothing that comes can change it."""
