@@ -1,7 +1,9 @@
 """The command line. Each command is a module of its own, imported when it is used."""
 
 import importlib
+import io
 import os
+import sys
 
 import click
 
@@ -56,4 +58,8 @@ def main() -> None:
     # wrong is told in words of our own.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets its escape instead of a crash.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     group(prog_name="sidecall")

@@ -20,6 +20,7 @@ from sidecall_server.cli.results import is_ok, outcome
 DEFAULT_WIDTH = 80
 _MAX_ROWS = 60
 _MIN_BAR = 12
+_ROOMY_BAR = 36
 _MAX_BAR = 100
 _MAX_NAME = 24
 _MAX_ID = 12
@@ -252,7 +253,7 @@ class _Columns:
         # Spaces between the columns, the bar's edges, and two times of eight cells.
         fixed = position + ends + 23
         call_id = call_id if any(row.call_id for row in rows) else 0
-        if width - fixed - name - call_id - 1 < 2 * _MIN_BAR:
+        if width - fixed - name - call_id - 1 < _ROOMY_BAR:
             call_id = 0
         name = min(name, max(6, width - fixed - _MIN_BAR))
         rest = width - fixed - name - (call_id + 1 if call_id else 0)
@@ -297,3 +298,12 @@ def _seconds(time_ns: int) -> str:
     if time_ns < 1_000_000_000:
         return f"{time_ns / 1e6:.0f} ms"
     return f"{time_ns / 1e9:.2f} s"
+
+
+def draw(console: Console, results: Sequence[ToolResult]) -> None:
+    """Prints the waterfall, in plain text where the console is no terminal."""
+    waterfall = Waterfall(results)
+    if console.is_terminal:
+        console.print(waterfall)
+    else:
+        console.out(waterfall.plain(console.width), highlight=False)
