@@ -13,3 +13,5 @@ compile --extra server --extra openai --group dev --output-file requirements/dev
 compile --extra server --output-file requirements/server.txt
 "$uv" pip compile --group gen --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header --quiet --output-file requirements/gen.txt
+"$uv" pip compile --group build --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --quiet --output-file requirements/build.txt

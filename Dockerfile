@@ -1,0 +1,29 @@
+# Builds the service. `docker build -t sidecall .`, then for example
+# docker run --rm -v "$PWD/examples:/tools:ro" sidecall serve --tools /tools/city_tools.py --listen unix:/tmp/api.sock
+ARG BASE_IMAGE=python:3.11-slim
+
+FROM ${BASE_IMAGE} AS build
+RUN python3 -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1
+WORKDIR /src
+COPY requirements/server.txt requirements/build.txt requirements/
+RUN python3 -m venv /opt/build \
+    && /opt/build/bin/pip install --require-hashes -r requirements/build.txt \
+    && pip install --require-hashes -r requirements/server.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY client/python client/python
+COPY sidecar sidecar
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+    && pip install --no-deps /dist/*.whl \
+    && pip uninstall --yes pip
+
+FROM ${BASE_IMAGE}
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1
+USER 65532:65532
+WORKDIR /tmp
+ENTRYPOINT ["sidecall"]
+CMD ["serve"]
