@@ -17,7 +17,7 @@ from sidecall import Tool, tool
 from sidecall.v1 import execution_pb2, tool_service_pb2
 from sidecall_server.app import Sidecar
 from sidecall_server.config import load
-from sidecall_server.process import relax_garbage_collection
+from sidecall_server.memory import relax_garbage_collection
 
 _SCHEMA = {
     "type": "object",

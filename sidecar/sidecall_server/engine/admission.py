@@ -99,7 +99,7 @@ class Admission:
         self.limiter: Limiter[Flow] = Limiter("sidecar", BlockCause.GLOBAL_LIMIT, max_concurrency)
         # Flows whose calls are started over several iterations of the loop.
         self._scheduled = False
-        self._ramping: deque[Flow] = deque()
+        self._ramping: list[Flow] = []
 
     def submit(self, flow: Flow, call: Call) -> None:
         """Takes a ready call; it starts now, or when its turn comes."""
@@ -240,17 +240,22 @@ class Admission:
         Tools that never suspend need few workers, however many calls wait: while workers
         pass on because the slice is used up, no more are made.
         """
-        for _ in range(len(self._ramping)):
-            flow = self._ramping.popleft()
-            if flow.yielding and flow.waiting:
-                self._ramping.append(flow)
-                continue
-            for _ in range(flow.ramp):
-                if not flow.waiting or flow.parked is not None or not self._admit(flow):
-                    flow.ramping = False
-                    break
-            else:
-                flow.ramp = min(flow.ramp * 2, _LAST_RAMP)
-                self._ramping.append(flow)
+        able = [flow for flow in self._ramping if not (flow.yielding and flow.waiting)]
+        # One call of each flow at a time: the calls of a turn start about in their order,
+        # and no tool takes all of a limit that it shares.
+        climbing, started = able, 0
+        while climbing:
+            climbing = [flow for flow in climbing if started < flow.ramp and self._climb_one(flow)]
+            started += 1
+        for flow in able:
+            flow.ramp = min(flow.ramp * 2, _LAST_RAMP)
+        self._ramping = [flow for flow in self._ramping if flow.ramping]
         if self._ramping:
             self._schedule()
+
+    def _climb_one(self, flow: Flow) -> bool:
+        """Starts one call, if there is one and permits allow it."""
+        if flow.waiting and flow.parked is None and self._admit(flow):
+            return True
+        flow.ramping = False
+        return False

@@ -1,4 +1,4 @@
-"""What a process that is nothing but a sidecar does to itself."""
+"""Garbage collection of a process that is nothing but a sidecar."""
 
 import gc
 
