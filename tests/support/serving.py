@@ -71,6 +71,11 @@ def stub_of(channel: grpc.aio.Channel) -> "tool_service_pb2_grpc.ToolServiceAsyn
     return stub
 
 
+def raw_unary(channel: grpc.aio.Channel, method: str) -> Any:
+    """A method that takes and gives bytes."""
+    return channel.unary_unary(method)
+
+
 def is_idle(statistics: EngineStatistics) -> bool:
     """Whether nothing is open, runs, waits or holds a permit."""
     busy = (statistics.open_batches, statistics.running, statistics.queued)

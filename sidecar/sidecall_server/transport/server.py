@@ -17,6 +17,7 @@ from sidecall_server.transport.addresses import (
     UnixAddress,
     UnixSocketGuard,
 )
+from sidecall_server.transport.decoding import DecodingRegistrar
 from sidecall_server.transport.guard import Guard
 from sidecall_server.transport.service import SERVICE_NAME, ToolService
 
@@ -35,7 +36,8 @@ class GrpcServers:
         self._health = health.aio.HealthServicer()
         self._api = grpc.aio.server(options=_options(max_message_bytes))
         tool_service_pb2_grpc.add_ToolServiceServicer_to_server(
-            ToolService(engine, self._guard), self._api
+            ToolService(engine, self._guard),
+            DecodingRegistrar(self._api),  # type: ignore[arg-type]  # has the methods that are used
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._api)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -1,7 +1,7 @@
 """StreamBatch: messages in, events out, coalesced."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 from sidecall.v1 import execution_pb2, tool_service_pb2
 from sidecall_server.core.events import (
@@ -51,7 +51,7 @@ class _Events:
 
 async def serve_stream(
     engine: Engine, requests: AsyncIterator[Request], peer: Peer
-) -> AsyncIterator[Response]:
+) -> AsyncGenerator[Response, None]:
     """Serves one turn.
 
     Raises:
@@ -61,6 +61,8 @@ async def serve_stream(
     engine.check_accepting()
     messages = aiter(requests)
     first = await anext(messages, None)
+    if isinstance(first, Rejection):
+        raise first
     if first is None or first.WhichOneof("message") != "start":
         raise _invalid("the first message must hold `start`")
     options = batch_options(first.start, engine.limits, engine.clock.now_ns(), peer)
@@ -106,6 +108,8 @@ async def _read(messages: AsyncIterator[Request], intake: StreamIntake) -> Rejec
 
 
 def _dispatch(message: Request, intake: StreamIntake) -> None:
+    if isinstance(message, Rejection):
+        raise message
     kind = message.WhichOneof("message")
     if kind == "call":
         call = message.call

@@ -1,0 +1,162 @@
+"""What is refused as a whole: then no call of it was started."""
+
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2
+from tests.interaction.conftest import StartServing
+from tests.support.batches import batch, call, detail, reason, reasons, rpc_status
+from tests.support.gate import Gate
+from tests.support.serving import Serving, raw_unary
+from tests.support.turns import Turn
+
+from sidecall.v1 import execution_pb2
+
+APPROVAL = execution_pb2.Approval(approval_id="a")
+INVALID = ("REQUEST_INVALID", grpc.StatusCode.INVALID_ARGUMENT)
+UNSUPPORTED = ("FEATURE_UNSUPPORTED", grpc.StatusCode.UNIMPLEMENTED)
+
+OPTIONS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
+    ({"timeout": Duration(seconds=-1)}, INVALID, "timeout"),
+    ({"timeout": Duration()}, INVALID, "timeout"),
+    ({"timeout": Duration(nanos=-1)}, INVALID, "timeout"),
+    ({"mode": 99}, INVALID, "mode"),
+    ({"on_failure": -7}, INVALID, "on_failure"),
+    ({"max_concurrency": -1}, INVALID, "max_concurrency"),
+    ({"max_response_bytes": -1}, INVALID, "max_response_bytes"),
+    ({"max_response_bytes": 2**40}, INVALID, "max_response_bytes"),
+    ({"context": {str(n): "" for n in range(65)}}, INVALID, "context"),
+    ({"context": {"key": "x" * 5_000}}, INVALID, "context"),
+    ({"context": {"x" * 5_000: ""}}, INVALID, "context"),
+    ({"request_id": "r"}, UNSUPPORTED, "request_id"),
+    ({"session_id": "s"}, UNSUPPORTED, "session_id"),
+    ({"approvals": [APPROVAL]}, UNSUPPORTED, "approvals"),
+]
+CALLS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
+    ({"timeout": Duration(seconds=-1)}, INVALID, "calls[1].timeout"),
+    ({"timeout": Duration()}, INVALID, "calls[1].timeout"),
+    ({"idempotency_key": "k"}, UNSUPPORTED, "calls[1].idempotency_key"),
+]
+
+
+def check(error: grpc.aio.AioRpcError, wanted: tuple[str, grpc.StatusCode], field: str) -> None:
+    status = rpc_status(error)
+    assert error.code() is wanted[1]
+    assert reason(status) == wanted[0]
+    assert status.code == wanted[1].value[0]
+    assert field in status.message
+    assert error.details() == status.message
+    bad = detail(status, error_details_pb2.BadRequest)
+    assert bad is not None
+    assert [v.field for v in bad.field_violations] == [field]
+
+
+@pytest.mark.parametrize(("options", "wanted", "field"), OPTIONS)
+async def test_options_of_a_batch(
+    sidecar: Serving, options: dict[str, Any], wanted: tuple[str, grpc.StatusCode], field: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sidecar.run(call("write", {"text": "a"}), **options)
+    check(caught.value, wanted, field)
+
+
+@pytest.mark.parametrize(("options", "wanted", "field"), OPTIONS)
+async def test_options_of_a_stream(
+    sidecar: Serving, options: dict[str, Any], wanted: tuple[str, grpc.StatusCode], field: str
+) -> None:
+    turn = await Turn(sidecar.channel).start(**options)
+    check(await turn.failure(), wanted, field)
+
+
+@pytest.mark.parametrize(("fields", "wanted", "field"), CALLS)
+async def test_fields_of_a_call(
+    sidecar: Serving,
+    gate: Gate,
+    fields: dict[str, Any],
+    wanted: tuple[str, grpc.StatusCode],
+    field: str,
+) -> None:
+    first = call("hold", {"gate": gate.path, "name": "a"})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sidecar.run(first, call("nothing", **fields))
+    check(caught.value, wanted, field)
+    assert gate.names == []
+
+
+@pytest.mark.parametrize(("fields", "wanted", "field"), CALLS)
+async def test_fields_of_a_call_in_a_stream(
+    sidecar: Serving, fields: dict[str, Any], wanted: tuple[str, grpc.StatusCode], field: str
+) -> None:
+    turn = await Turn(sidecar.channel).start()
+    await turn.call(1, call("nothing", **fields))
+    check(await turn.failure(), wanted, field)
+
+
+async def test_too_many_calls(sidecar: Serving) -> None:
+    calls = [execution_pb2.ToolCall(name="nothing")] * 10_001
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sidecar.run(*calls)
+    check(caught.value, INVALID, "calls")
+    assert "10001" in (caught.value.details() or "")
+    assert len(await sidecar.run(*calls[:10_000])) == 10_000
+
+
+async def test_a_deadline_that_is_over(sidecar: Serving, gate: Gate) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sidecar.begin(call("hold", {"gate": gate.path, "name": "a"}), timeout=0)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert gate.names == []
+
+
+async def test_too_many_batches(start_sidecar: StartServing, gate: Gate) -> None:
+    sidecar: Serving = await start_sidecar(max_open_batches=1)
+    running = sidecar.begin(call("hold", {"gate": gate.path, "name": "a"}))
+    visit = await gate.arrived("a")
+    turn = await Turn(sidecar.channel).start()
+    for refused in (sidecar.run(call("nothing")), turn.rpc.read()):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await refused
+        status = rpc_status(caught.value)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert reason(status) == "TOO_MANY_BATCHES"
+        retry = detail(status, error_details_pb2.RetryInfo)
+        assert retry is not None
+        assert retry.retry_delay.ToMilliseconds() > 0
+    visit.release()
+    assert reasons((await running).results) == ["OK"]
+    assert len(await sidecar.run(call("nothing"))) == 1
+
+
+async def test_text_that_is_not_utf_8(sidecar: Serving) -> None:
+    good = batch(call("nothing", id="AAAA")).SerializeToString()
+    execute = raw_unary(sidecar.channel, "/sidecall.v1.ToolService/ExecuteBatch")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await execute(good.replace(b"AAAA", b"\xff\xfe\xfd\xfc"))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason(rpc_status(caught.value)) == "REQUEST_INVALID"
+    assert [result.content for result in await sidecar.run(call("nothing"))] == ["done"]
+
+
+@pytest.mark.parametrize("method", ["ExecuteBatch", "ListTools", "GetCapabilities"])
+async def test_bytes_that_are_no_message(sidecar: Serving, method: str) -> None:
+    execute = raw_unary(sidecar.channel, f"/sidecall.v1.ToolService/{method}")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await execute(b"\xff\xff\xff garbage")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason(rpc_status(caught.value)) == "REQUEST_INVALID"
+
+
+async def test_bytes_that_are_no_message_in_a_stream(sidecar: Serving) -> None:
+    stream: Any = sidecar.channel.stream_stream("/sidecall.v1.ToolService/StreamBatch")()
+    await stream.write(b"\xff\xff\xff garbage")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_method_that_does_not_exist(sidecar: Serving) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await raw_unary(sidecar.channel, "/sidecall.v1.ToolService/Nothing")(b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
