@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 import grpc
 import grpc.aio
 
-from sidecall._rpc_errors import SidecallError, error_from_rpc
+from sidecall._rpc_errors import SidecallError, make_error
 from sidecall._tool_calls import ToolCallLike, to_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
 from sidecall.v1.tool_service_pb2 import (
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class BatchStream:
     """One turn whose calls are sent while the model is still producing them.
 
-    Use it as an async context manager. Leaving it before the turn is over cancels the turn.
+    Use it as an async context manager. Entering raises SidecallError where the sidecar does
+    not accept the turn; leaving before the turn is over cancels it.
     Events have one consumer: either iterate, or await `results()`, or first one and then
     the other, in one task. Cancelling that task cancels the turn.
     """
@@ -50,9 +51,17 @@ class BatchStream:
         self._call = self._open_call()
         try:
             await self._write(StreamBatchRequest(start=self._start))
+            # Nothing is sent before the sidecar has accepted the turn: a message that gRPC
+            # cannot send any more hides the reason of a refusal.
+            first = await self._read()
+        except SidecallError as error:
+            error.not_started = True
+            raise
         except BaseException:
             self._call.cancel()
             raise
+        if first is not None:
+            self._pending.extend(reversed(first.events))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,7 +108,11 @@ class BatchStream:
         """Gives the unsealed turn up: calls that are held are never started."""
         if not self._half_closed and not self._over:
             self._half_closed = True
-            await self._running_call().done_writing()
+            try:
+                await self._running_call().done_writing()
+            except grpc.aio.InternalError:
+                # gRPC could not half-close: the RPC is over, and the turn with it.
+                self._running_call().cancel()
 
     def __aiter__(self) -> Self:
         return self
@@ -141,29 +154,26 @@ class BatchStream:
         call = self._running_call()
         try:
             await call.write(message)
-        except grpc.RpcError as error:
-            raise error_from_rpc(error) from error
-        except asyncio.InvalidStateError as error:
-            raise await self._ended_early(call) from error
+        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+            raise await _why_over(call) from error
 
     async def _read(self) -> StreamBatchResponse | None:
         if self._over:
             return None
+        call = self._running_call()
         try:
-            response = await self._running_call().read()
+            response = await call.read()
         except grpc.RpcError as error:
             self._over = True
-            raise error_from_rpc(error) from error
+            raise await _why_over(call) from error
         if isinstance(response, StreamBatchResponse):
             return response
         self._over = True
         return None
 
-    async def _ended_early(self, call: "_Call") -> SidecallError:
-        """Says why the RPC is over; a read raises the status where it is not OK."""
-        if await call.code() is not grpc.StatusCode.OK:
-            try:
-                await call.read()
-            except grpc.RpcError as error:
-                return error_from_rpc(error)
-        return SidecallError("the turn is already over", code=grpc.StatusCode.FAILED_PRECONDITION)
+
+async def _why_over(call: "_Call") -> SidecallError:
+    code, details = await call.code(), await call.details()
+    if code is grpc.StatusCode.OK:
+        code, details = grpc.StatusCode.FAILED_PRECONDITION, "the turn is already over"
+    return make_error(code, details, await call.trailing_metadata())

@@ -50,11 +50,20 @@ class SidecallError(Exception):
 
 def error_from_rpc(error: grpc.RpcError) -> SidecallError:
     """Translates gRPC's error, sync or async."""
-    code = error.code()
-    details = error.details() or ""
-    status = _status_of(error)
+    return make_error(error.code(), error.details(), error.trailing_metadata())
+
+
+def make_error(code: grpc.StatusCode, details: str | None, trailing: object) -> SidecallError:
+    """Makes an error of what an RPC ended with.
+
+    Args:
+        code: Its status code.
+        details: Its message.
+        trailing: Its trailing metadata.
+    """
+    status = _find_status(trailing)
     reason, retry_after = _read_details(status)
-    not_connected = code is grpc.StatusCode.UNAVAILABLE and details.lower().startswith(
+    not_connected = code is grpc.StatusCode.UNAVAILABLE and (details or "").lower().startswith(
         _NOT_CONNECTED
     )
     unimplemented = code is grpc.StatusCode.UNIMPLEMENTED
@@ -67,10 +76,10 @@ def error_from_rpc(error: grpc.RpcError) -> SidecallError:
     )
 
 
-def _status_of(error: grpc.RpcError) -> status_pb2.Status | None:
+def _find_status(trailing: object) -> status_pb2.Status | None:
     # The type stubs do not know that an item of the metadata is a tuple.
-    trailing = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
-    for key, value in trailing:
+    items = cast("Iterable[tuple[str, str | bytes]]", trailing or ())
+    for key, value in items:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:
                 return status_pb2.Status.FromString(value)

@@ -41,6 +41,7 @@ async def sidecar() -> AsyncIterator[FakeToolService]:
         "transfer": FakeTool(_echo, read_only=False),
         "fail": FakeTool(_fail),
         "hang": FakeTool(_hang),
+        "hang_writing": FakeTool(_hang, read_only=False),
     }
     async with FakeToolService(tools) as service:
         yield service

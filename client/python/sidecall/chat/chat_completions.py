@@ -68,6 +68,10 @@ class ChatCompletions:
         """Replaces the content of a tool message."""
         answer["content"] = content
 
+    def call_ids(self, history: Sequence[Any]) -> set[str]:
+        """Returns the ids of all calls."""
+        return {get(call, "id") for message in history for call in get(message, "tool_calls") or ()}
+
     def open_calls(self, history: Sequence[Any]) -> list[tuple[int, ModelCall]]:
         """Finds calls that the tool messages right after them do not answer."""
         found = []

@@ -49,6 +49,7 @@ class EarlyCalls:
         self._reader: asyncio.Task[None] | None = None
         self._sent: list[ToolCall] = []
         self._given_up = False
+        self._sealed = False
         self._results: dict[int, ToolResult] = {}
         self._record: TurnRecord | None = None
 
@@ -92,10 +93,12 @@ class EarlyCalls:
         if self._sent != list(calls[: len(self._sent)]):
             await self.abandon("the model changed a call that had been sent")
         await self.send(calls[len(self._sent) :])
-        await self._check_reader()
+        if self._reader is not None and self._reader.done():
+            await self._reader
         if self._given_up or self._stream is None or self._reader is None:
             return False
         self._record = record
+        self._sealed = True
         for index, result in self._results.items():
             record.add_result(index, result)
         try:
@@ -114,17 +117,6 @@ class EarlyCalls:
         self._resources.push_async_callback(_stop, self._reader)
         return self._stream
 
-    async def _check_reader(self) -> None:
-        """Notes that the stream has failed; a hook's exception is raised."""
-        if self._reader is None or not self._reader.done() or self._given_up:
-            return
-        try:
-            await self._reader
-        except SidecallError as error:
-            await self.abandon(str(error))
-        else:
-            await self.abandon("the sidecar ended the turn before its seal")
-
     async def _wait(self, stream: BatchStream, reader: "asyncio.Task[None]") -> None:
         await asyncio.wait([reader], timeout=self._timeout_s)
         if not reader.done():
@@ -133,12 +125,20 @@ class EarlyCalls:
         await reader
 
     async def _read(self, stream: BatchStream) -> None:
-        async for event in stream:
-            if event.HasField("result"):
-                self._keep(event.result.index, event.result.result)
-            translated = _translate(self._turn, event)
-            if translated is not None:
-                await self._emit(translated)
+        why = "the sidecar ended the turn before its seal"
+        try:
+            async for event in stream:
+                if event.HasField("result"):
+                    self._keep(event.result.index, event.result.result)
+                translated = _translate(self._turn, event)
+                if translated is not None and not self._given_up:
+                    await self._emit(translated)
+        except SidecallError as error:
+            if self._sealed:
+                raise
+            why = str(error)
+        if not self._sealed:
+            await self.abandon(why)
 
     def _keep(self, index: int, result: ToolResult) -> None:
         self._results[index] = result

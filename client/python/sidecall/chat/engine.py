@@ -12,7 +12,6 @@ from sidecall.chat.events import (
     CallFinished,
     CallReady,
     Emitter,
-    ErrorOccurred,
     RefusalDelta,
     TextDelta,
     TurnFinished,
@@ -21,6 +20,7 @@ from sidecall.chat.events import (
 from sidecall.chat.history import TurnRecord, answer_open_calls
 from sidecall.chat.model import CallDone, Dialect, ModelTurn, StreamPart, TextPart, Usage
 from sidecall.chat.options import ChatOptions, ChatResult, StoppedReason, Turn
+from sidecall.chat.responses import Responses
 from sidecall.chat.turn_calls import TurnCalls
 from sidecall.v1.execution_pb2 import ToolCall, ToolResult
 from sidecall.v1.tool_pb2 import Tool
@@ -64,7 +64,7 @@ class Engine:
         self._services = services
         self._emit = emit
         self._open_early = open_early
-        self._dialect: Dialect = ChatCompletions()
+        self._dialect: Dialect = Responses() if options.api == "responses" else ChatCompletions()
         self._tools: list[Tool] = []
         self._names = ToolNames(())
         self._turn = 0
@@ -80,7 +80,7 @@ class Engine:
         try:
             return await self._run()
         except Exception as error:
-            await self._emit(ErrorOccurred(self._turn, error))
+            await self._emit.report(self._turn, error)
             raise
 
     async def _run(self) -> ChatResult:
@@ -130,7 +130,8 @@ class Engine:
     def _new_calls(self) -> TurnCalls:
         # The history only grows, so its length tells this turn from all others.
         prefix = f"call_{len(self.history)}"
-        return TurnCalls(self._names, lambda place: f"{prefix}_{place}")
+        taken = self._dialect.call_ids(self.history)
+        return TurnCalls(self._names, lambda place: f"{prefix}_{place}", taken)
 
     async def _ask(self, announced: TurnCalls, early: EarlyCalls | None) -> ModelTurn:
         settings = self._options.settings()

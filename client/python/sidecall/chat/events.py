@@ -179,12 +179,22 @@ class Emitter:
     def __init__(self, hook: Hook | None) -> None:
         self._hook = hook
         self._turn_taking = asyncio.Lock()
+        self._raised: BaseException | None = None
 
     async def __call__(self, event: ChatEvent) -> None:
         """Tells the hook."""
         if self._hook is None:
             return
         async with self._turn_taking:
-            told = self._hook(event)
-            if inspect.isawaitable(told):
-                await told
+            try:
+                told = self._hook(event)
+                if inspect.isawaitable(told):
+                    await told
+            except BaseException as error:
+                self._raised = error
+                raise
+
+    async def report(self, turn: int, error: Exception) -> None:
+        """Tells the hook of an error, except of one that it raised itself."""
+        if error is not self._raised:
+            await self(ErrorOccurred(turn, error))

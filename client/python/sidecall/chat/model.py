@@ -172,6 +172,10 @@ class Dialect(Protocol):
         """Replaces the content of an answer."""
         ...
 
+    def call_ids(self, history: Sequence[Any]) -> set[str]:
+        """Returns the ids of all calls."""
+        ...
+
     def open_calls(self, history: Sequence[Any]) -> list[tuple[int, ModelCall]]:
         """Finds calls without an answer, each with the place to insert one at."""
         ...

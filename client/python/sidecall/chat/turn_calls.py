@@ -1,7 +1,7 @@
 """The calls of one model turn: ids, names, and calls wrapped in another."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecall._tool_calls import make_tool_call
@@ -20,7 +20,7 @@ class AnsweredCall:
 
     Attributes:
         call: The call as the model made it.
-        call_id: Its id in the history: never empty and unique in the turn.
+        call_id: Its id in the history: never empty and unique.
         first: Index of the first of its calls in the batch.
         count: How many calls it stands for; 1 unless it wraps others.
         wraps: Whether it wraps others; then its answer is a JSON list.
@@ -60,12 +60,15 @@ class TurnCalls:
     Args:
         names: Maps the names that the model uses.
         mint_id: Makes the id of a call that has none, from the call's place in its turn.
+        taken: Ids of earlier calls; a call that repeats one gets another in the history.
     """
 
-    def __init__(self, names: ToolNames, mint_id: Callable[[int], str]) -> None:
+    def __init__(
+        self, names: ToolNames, mint_id: Callable[[int], str], taken: Iterable[str] = ()
+    ) -> None:
         self._names = names
         self._mint_id = mint_id
-        self._taken: set[str] = set()
+        self._taken = set(taken)
         self.answered: list[AnsweredCall] = []
         self.batch: list[ToolCall] = []
 

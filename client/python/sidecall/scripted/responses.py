@@ -74,7 +74,7 @@ def _output(turn: ScriptedTurn, answer_id: str, call_ids: list[str]) -> list[dic
                 "encrypted_content": "c2NyaXB0ZWQ=",
             }
         )
-    if turn.text or turn.refusal or not turn.calls:
+    if turn.text or turn.refusal or not (turn.calls or turn.reasoning):
         part: dict[str, Any] = (
             {"type": "refusal", "refusal": turn.refusal}
             if turn.refusal

@@ -102,7 +102,11 @@ class ScriptedModel:
             await write_json(writer, 400, _error("the script has no more turns"))
             return
         reply = self._script[received.number]
-        turn = reply if isinstance(reply, ScriptedTurn) else reply(received)
+        try:
+            turn = reply if isinstance(reply, ScriptedTurn) else reply(received)
+        except Exception as error:
+            await write_json(writer, 500, _error(f"the script failed: {error!r}"))
+            return
         if turn.http_status is not None:
             await write_json(writer, turn.http_status, _error(turn.error))
         elif received.body.get("stream"):
