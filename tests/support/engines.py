@@ -13,7 +13,7 @@ from sidecall_server.core.call import BatchOptions, Call, ToolCall
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.events import Observer
 from sidecall_server.core.outcome import ExecutionState, Failure, Outcome, Reason, Success
-from sidecall_server.core.ports import BoundTool, Clock
+from sidecall_server.core.ports import BoundTool
 from sidecall_server.core.tool import ToolSpec
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.engine import Engine
@@ -200,20 +200,13 @@ def failure_of(call: Call) -> Failure:
     return call.outcome
 
 
-def limits(**values: Any) -> Limits:
-    """Limits with short names for what a test changes."""
-    return Limits(**values)
-
-
 @asynccontextmanager
-async def bench(
-    *tools: BoundTool, limits: Limits | None = None, clock: Clock | None = None
-) -> AsyncIterator[Bench]:
-    """An engine on a fake clock with some tools."""
-    fake = clock if isinstance(clock, FakeClock) else FakeClock()
-    engine = Engine(limits or Limits(), fake)
+async def bench(*tools: BoundTool, **limits: Any) -> AsyncIterator[Bench]:
+    """An engine on a fake clock with some tools, and limits that differ from the defaults."""
+    clock = FakeClock()
+    engine = Engine(Limits(**limits), clock)
     engine.registry.swap(tools)
-    made = Bench(engine, fake)
+    made = Bench(engine, clock)
     try:
         yield made
     finally:

@@ -1,5 +1,6 @@
 """ToolService: RPCs in, results out."""
 
+import contextlib
 from collections.abc import AsyncIterator
 
 from sidecall._version import __version__
@@ -75,5 +76,8 @@ class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
     ) -> AsyncIterator[tool_service_pb2.StreamBatchResponse]:
         """See the contract."""
         async with self._guard(context):
-            async for events in serve_stream(self._engine, request_iterator, context):
-                yield events
+            turn = serve_stream(self._engine, request_iterator, context)
+            # Whoever drops this generator must not leave the turn to the garbage collector.
+            async with contextlib.aclosing(turn):
+                async for events in turn:
+                    yield events

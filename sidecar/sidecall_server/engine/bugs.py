@@ -1,0 +1,21 @@
+"""What a call ends with when the sidecar itself is at fault."""
+
+import logging
+import secrets
+
+from sidecall_server.core.call import Call
+from sidecall_server.core.outcome import ExecutionState, Failure, Reason
+
+_log = logging.getLogger("sidecall.engine")
+
+
+def internal_failure(call: Call, state: ExecutionState) -> Failure:
+    """Logs the exception in hand and returns a failure with an id that leads to it.
+
+    The exception's text stays in the log.
+    """
+    error_id = secrets.token_hex(4)
+    _log.exception("call of %s failed (error %s)", call.request.name, error_id)
+    return Failure(
+        Reason.INTERNAL, f"Internal error {error_id}.", state, metadata={"error_id": error_id}
+    )
