@@ -255,7 +255,9 @@ class Admission:
 
     def _climb_one(self, flow: Flow) -> bool:
         """Starts one call, if there is one and permits allow it."""
-        if flow.waiting and flow.parked is None and self._admit(flow):
-            return True
+        if flow.waiting and flow.parked is None:
+            if self._admit(flow):
+                return True
+            flow.owner.report_parked(flow)
         flow.ramping = False
         return False

@@ -179,6 +179,12 @@ class Batch:
         if self.observer is not None and flow.parked is not None:
             self.observer(Queued(call.index, flow.parked.cause))
 
+    def report_parked(self, flow: Flow) -> None:
+        """Says what the ready calls of a flow wait for, which has just been parked."""
+        if self.observer is not None and flow.parked is not None:
+            for call in flow.waiting:
+                self.observer(Queued(call.index, flow.parked.cause))
+
     def start_ready(self) -> None:
         """Starts ready calls now rather than in the next iteration of the loop."""
         self._admission.climb()

@@ -95,9 +95,8 @@ class StreamIntake:
             self.batch.give_up(call, Reason.CANCELLED, "The client cancelled the call.")
 
     def abandon(self, message: str) -> None:
-        """Ends the turn without a seal: what has not started never does."""
-        if not self.sealed:
-            self.batch.cancel_waiting(Reason.CANCELLED, message)
+        """Ends the turn: what has not started never does."""
+        self.batch.cancel_waiting(Reason.CANCELLED, message)
 
     def _link_pending(self) -> None:
         batch, resolver = self.batch, self.batch.resolver

@@ -1,7 +1,10 @@
 """StreamBatch: messages in, events out, coalesced."""
 
 import asyncio
+import logging
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from dataclasses import replace
 
 from sidecall.v1 import execution_pb2, tool_service_pb2
 from sidecall_server.core.events import (
@@ -17,9 +20,15 @@ from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.engine import Engine
 from sidecall_server.engine.stream import ProtocolError, StreamIntake
+from sidecall_server.policy.budget import cut
 from sidecall_server.transport.requests import Peer, batch_options, tool_call
 from sidecall_server.transport.results import fill_result, fit
 from sidecall_server.transport.status import rejection_status
+
+_log = logging.getLogger("sidecall.transport")
+
+_MAX_TEXT_CHARS = 256 * 1024
+"""Text of one event: at most 1 MiB, a quarter of what a default client takes."""
 
 Request = tool_service_pb2.StreamBatchRequest
 Response = tool_service_pb2.StreamBatchResponse
@@ -103,7 +112,14 @@ async def _read(messages: AsyncIterator[Request], intake: StreamIntake) -> Rejec
     except Rejection as rejection:
         intake.abandon("The turn was abandoned: a call was malformed.")
         return rejection
-    intake.abandon("The client abandoned the turn before its seal.")
+    except Exception:
+        # Nobody feeds the turn any more: it must end.
+        error_id = secrets.token_hex(4)
+        _log.exception("reading a turn failed (error %s)", error_id)
+        intake.abandon("The turn was abandoned: internal error.")
+        return Rejection(RejectionReason.INTERNAL, f"Internal error {error_id}.")
+    if not intake.sealed:
+        intake.abandon("The client abandoned the turn before its seal.")
     return None
 
 
@@ -128,7 +144,7 @@ def _messages(batch: Batch, events: Iterable[CallEvent]) -> Iterable[Response]:
     """Events as messages, each within the budget of one response."""
     budget = batch.options.max_response_bytes
     message, size = Response(), 0
-    for event in events:
+    for event in _split(events):
         converted = _convert(batch, event)
         bytes_more = converted.ByteSize()
         if size and size + bytes_more > budget:
@@ -140,12 +156,25 @@ def _messages(batch: Batch, events: Iterable[CallEvent]) -> Iterable[Response]:
         yield message
 
 
+def _split(events: Iterable[CallEvent]) -> Iterable[CallEvent]:
+    """The same events, none of them too large for a message."""
+    for event in events:
+        if isinstance(event, PartialOutput) and len(event.text) > _MAX_TEXT_CHARS:
+            for start in range(0, len(event.text), _MAX_TEXT_CHARS):
+                yield PartialOutput(event.index, event.text[start : start + _MAX_TEXT_CHARS])
+        elif isinstance(event, Progress) and len(event.message) > _MAX_TEXT_CHARS:
+            yield replace(event, message=cut(event.message, _MAX_TEXT_CHARS))
+        else:
+            yield event
+
+
 def _convert(batch: Batch, event: CallEvent) -> Event:
     index = event.index
     if isinstance(event, Finished):
         result = execution_pb2.ToolResult()
         fill_result(result, batch.calls[index], batch.epoch_ns)
-        fit([result], batch.options.max_response_bytes)
+        if result.ByteSize() > batch.options.max_response_bytes:
+            fit([result], batch.options.max_response_bytes)
         return Event(result=tool_service_pb2.CallFinished(index=index, result=result))
     if isinstance(event, Started):
         return Event(started=tool_service_pb2.CallStarted(index=index, attempt=event.attempt))
