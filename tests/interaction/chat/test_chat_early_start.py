@@ -205,8 +205,11 @@ async def test_a_wrapper_is_unwrapped(start_chat: StartChat, early: dict[str, An
 async def test_calls_that_take_too_long_are_cancelled(
     start_chat: StartChat, early: dict[str, Any]
 ) -> None:
-    turn = ScriptedTurn(calls=[ROME, ScriptedCall("hang", {})])
-    chat = await start_chat(turn, summarise, batch_timeout=1.0, **early)
+    hook = Until(CallFinished, 0)
+    turn = ScriptedTurn(
+        calls=[ROME, ScriptedCall("hang", {})], piece_chars=4, before_chunk=hook.before_last_call
+    )
+    chat = await start_chat(turn, summarise, hooks=hook, batch_timeout=0.05, **early)
     result = await chat.loop.run("Go.")
     rome, hung = answers(result.messages).values()
     assert rome == "sunny in Rome"
