@@ -201,9 +201,11 @@ def failure_of(call: Call) -> Failure:
 
 
 @asynccontextmanager
-async def bench(*tools: BoundTool, **limits: Any) -> AsyncIterator[Bench]:
+async def bench(
+    *tools: BoundTool, clock: FakeClock | None = None, **limits: Any
+) -> AsyncIterator[Bench]:
     """An engine on a fake clock with some tools, and limits that differ from the defaults."""
-    clock = FakeClock()
+    clock = clock or FakeClock()
     engine = Engine(Limits(**limits), clock)
     engine.registry.swap(tools)
     made = Bench(engine, clock)

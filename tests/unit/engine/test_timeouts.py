@@ -107,8 +107,9 @@ async def test_an_abandoned_attempt_gives_its_batch_permit_to_the_next_call() ->
 
 async def test_an_abandoned_attempt_gives_its_global_permit_to_another_batch() -> None:
     stubborn = Stubborn()
-    small = {"max_concurrency": 1}
-    async with bench(bound("stubborn", stubborn, timeout_s=1.0), bound("echo", echo), **small) as b:
+    async with bench(
+        bound("stubborn", stubborn, timeout_s=1.0), bound("echo", echo), max_concurrency=1
+    ) as b:
         first = await b.start([ToolCall("a", "stubborn")])
         second = await b.start([ToolCall("b", "echo")])
         assert not second.done
