@@ -1,0 +1,79 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecall import ToolNames, ToolResult
+from sidecall.chat.chat_completions import ChatCompletions
+from sidecall.chat.history import TurnRecord, answer_open_calls
+from sidecall.chat.model import Dialect, ModelCall, ModelTurn, Usage
+from sidecall.chat.responses import Responses
+from sidecall.chat.turn_calls import TurnCalls
+from sidecall.scripted.validation import refusal
+
+APIS: dict[str, Dialect] = {
+    "/v1/chat/completions": ChatCompletions(),
+    "/v1/responses": Responses(),
+}
+
+
+def is_accepted(path: str, history: list[Any]) -> bool:
+    key = "input" if path.endswith("responses") else "messages"
+    return refusal(path, {"model": "m", key: history}) is None
+
+
+def turn_of(path: str, calls: list[ModelCall]) -> ModelTurn:
+    items: list[dict[str, Any]]
+    if path.endswith("responses"):
+        items = [
+            {"type": "function_call", "call_id": c.call_id, "name": c.name, "arguments": "{}"}
+            for c in calls
+        ]
+    else:
+        function = {"name": "t", "arguments": "{}"}
+        made = [{"id": c.call_id, "type": "function", "function": function} for c in calls]
+        items = [{"role": "assistant", "content": None, "tool_calls": made}]
+    return ModelTurn("", "", tuple(calls), "completed", Usage(), items)
+
+
+@pytest.mark.parametrize("path", list(APIS))
+@given(ids=st.lists(st.sampled_from(["", "a", "b"]), min_size=1, max_size=6), order=st.randoms())
+def test_a_turn_is_answered_at_every_moment(path: str, ids: list[str], order: Any) -> None:
+    calls = TurnCalls(ToolNames(["t"]), lambda place: f"call_{place}")
+    turn = turn_of(path, [ModelCall(call_id, "t", "{}") for call_id in ids])
+    for call in turn.calls:
+        calls.add(call)
+    history: list[Any] = [{"role": "user", "content": "Go."}]
+    record = TurnRecord(history, APIS[path], turn, calls)
+    assert is_accepted(path, history)
+    indexes = list(range(len(ids)))
+    order.shuffle(indexes)
+    for index in indexes:
+        record.add_result(index, ToolResult(content=f"result {index}"))
+        assert is_accepted(path, history)
+    record.fail("never seen")
+    contents = [item.get("content") or item.get("output") for item in history[-len(ids) :]]
+    assert contents == [f"result {index}" for index in range(len(ids))]
+
+
+@pytest.mark.parametrize("path", list(APIS))
+@given(
+    turns=st.lists(st.lists(st.booleans(), min_size=1, max_size=4), max_size=4),
+)
+def test_any_history_with_open_calls_can_be_repaired(path: str, turns: list[list[bool]]) -> None:
+    dialect = APIS[path]
+    history: list[Any] = [{"role": "user", "content": "Go."}]
+    for number, answered in enumerate(turns):
+        calls = [ModelCall(f"{number}_{place}", "t", "{}") for place in range(len(answered))]
+        history += turn_of(path, calls).items
+        history += [
+            dialect.answer(call, call.call_id, "done")
+            for call, is_answered in zip(calls, answered, strict=True)
+            if is_answered
+        ]
+    answer_open_calls(history, dialect)
+    assert is_accepted(path, history)
+    repaired = list(history)
+    answer_open_calls(history, dialect)
+    assert history == repaired
