@@ -77,7 +77,8 @@ class Runner:
         flow, call = worker.flow, worker.call
         batch: Batch = flow.owner
         handler = flow.entry.handler
-        now_ns, slices = self._clock.now_ns, self._slices
+        now_ns, slices, untouched = self._clock.now_ns, self._slices, self._context
+        next_call = self.admission.next_call
         holds = True
         try:
             while True:
@@ -104,11 +105,11 @@ class Runner:
                         await asyncio.sleep(0)
                     finally:
                         flow.yielding -= 1
-                following = self.admission.next_call(flow, ended_ns)
+                following = next_call(flow, ended_ns)
                 if following is None:
                     holds = False
                     return
-                if worker.task.cancelling() or contextvars.copy_context() != self._context:
+                if worker.task.cancelling() or contextvars.copy_context() != untouched:
                     holds = False
                     self.start(flow, following)
                     return

@@ -24,6 +24,8 @@ _HUGE_EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]{3}")
 _MAX_FLOAT_DIGITS = 308
 _HUGE_MANTISSA = re.compile(rf"[0-9]{{{_MAX_FLOAT_DIGITS}}}")
 
+_INFINITIES = (float("inf"), float("-inf"))
+
 
 class ArgumentsError(ValueError):
     """The text is not the JSON object that it should be."""
@@ -47,7 +49,7 @@ def parse(text: str, max_depth: int) -> Arguments:
         raise ArgumentsError(f"the arguments must be a JSON object, not {_kind(value)}")
     if len(text) > max_depth * 2 and _depth(value) > max_depth:
         raise ArgumentsError(f"the arguments are nested more than {max_depth} levels deep")
-    if _may_hold_infinity(text) and _has_infinity(value):
+    if _holds_infinity(value, text):
         raise ArgumentsError("the arguments hold a number beyond the range of a double")
     return value
 
@@ -81,6 +83,16 @@ def _depth(value: object) -> int:
     return deepest
 
 
+def _holds_infinity(value: Arguments, text: str) -> bool:
+    for item in value.values():
+        kind = type(item)
+        if kind is float and item in _INFINITIES:
+            return True
+        if (kind is dict or kind is list) and _may_hold_infinity(text):
+            return _has_infinity(value)
+    return False
+
+
 def _may_hold_infinity(text: str) -> bool:
     if _HUGE_EXPONENT.search(text) is not None:
         return True
@@ -95,7 +107,7 @@ def _has_infinity(value: object) -> bool:
             todo.extend(item.values())
         elif isinstance(item, list):
             todo.extend(item)
-        elif isinstance(item, float) and item in (float("inf"), float("-inf")):
+        elif isinstance(item, float) and item in _INFINITIES:
             return True
     return False
 
