@@ -26,7 +26,7 @@ def place_google_protos() -> None:
 
 def generate(out: Path) -> None:
     """Runs protoc over all protos of the contract; raises SystemExit on failure."""
-    from grpc_tools import protoc  # only in the generator's own environment
+    from grpc_tools import protoc  # noqa: PLC0415  only in the generator's own environment
 
     protos = sorted(str(p) for p in (ROOT / "protos").rglob("*.proto"))
     well_known = str(files("grpc_tools") / "_proto")

@@ -18,8 +18,8 @@ from sidecall_server.core.outcome import Outcome
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.engine import Engine
 from sidecall_server.engine.registry import Registry
-from sidecall_server.observability.clock import SystemClock
 from sidecall_server.memory import relax_garbage_collection
+from sidecall_server.observability.clock import SystemClock
 from sidecall_server.transport.addresses import Address, AddressError, TcpAddress, parse_address
 from sidecall_server.transport.server import GrpcServers
 
