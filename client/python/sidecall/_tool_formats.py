@@ -62,6 +62,11 @@ class ToolNames:
                 return self._to_tool.get(bare, bare)
         return name
 
+    @property
+    def provider_names(self) -> list[str]:
+        """All names that the provider is given, sorted."""
+        return sorted(self._to_tool)
+
     def __contains__(self, name: str) -> bool:
         return name in self._to_provider
 

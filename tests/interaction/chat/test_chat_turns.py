@@ -108,6 +108,24 @@ async def test_only_chosen_tools_are_offered(start_chat: StartChat, way: dict[st
     assert chat.model.requests[0].tool_names == ["clock_now"]
 
 
+async def test_a_tool_that_was_not_chosen_is_not_run(
+    start_chat: StartChat, way: dict[str, Any], sidecar: FakeToolService
+) -> None:
+    uses = [{"recipient_name": "functions.transfer"}, {"recipient_name": "functions.clock_now"}]
+    calls = [
+        ScriptedCall("transfer", {}),
+        ScriptedCall("clock_now", {}),
+        ScriptedCall("multi_tool_use.parallel", {"tool_uses": uses}),
+    ]
+    chat = await start_chat(ScriptedTurn(calls=calls), summarise, tools=["clock.now"], **way)
+    result = await chat.loop.run("Go.")
+    refused, fine, wrapped = answers(result.messages).values()
+    assert refused == "NOT RUN: there is no tool 'transfer'. The tools are: clock_now."
+    assert fine == "{}"
+    assert wrapped.startswith("NOT RUN")
+    assert sidecar.started == ["clock.now"]
+
+
 async def test_a_chosen_tool_must_exist(start_chat: StartChat, way: dict[str, Any]) -> None:
     chat = await start_chat(**way, tools=["nothing"])
     with pytest.raises(ValueError, match="nothing"):

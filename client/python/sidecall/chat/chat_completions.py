@@ -172,7 +172,7 @@ def _turn(item: HistoryItem, finish_reason: str | None, usage: Usage) -> ModelTu
         del item["tool_calls"]
     # An answer without calls must have content; beside calls some providers refuse "".
     item["content"] = text or (None if calls or refusal else "")
-    end = _ENDS.get(finish_reason, "refusal" if refusal else "completed")
+    end = _ENDS.get(finish_reason, "refusal" if refusal and not calls else "completed")
     return ModelTurn(text, refusal, calls, end, usage, [sendable(item)])
 
 

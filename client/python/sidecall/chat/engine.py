@@ -124,14 +124,16 @@ class Engine:
             async with self._open_early(self._turn) as early:
                 model_turn = await self._ask(announced, early)
                 turn = await self._run_calls(model_turn, announced, early)
-        await self._emit(TurnFinished(self._turn, turn.text, len(turn.calls)))
+        await self._emit(TurnFinished(self._turn, turn.text, len(turn.calls), turn.usage))
         return model_turn, turn
 
     def _new_calls(self) -> TurnCalls:
         # The history only grows, so its length tells this turn from all others.
         prefix = f"call_{len(self.history)}"
         taken = self._dialect.call_ids(self.history)
-        return TurnCalls(self._names, lambda place: f"{prefix}_{place}", taken)
+        # A tool that was not chosen is not run because a model guesses its name.
+        chosen = self._options.tools is not None
+        return TurnCalls(self._names, lambda place: f"{prefix}_{place}", taken, offered_only=chosen)
 
     async def _ask(self, announced: TurnCalls, early: EarlyCalls | None) -> ModelTurn:
         settings = self._options.settings()

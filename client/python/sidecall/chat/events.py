@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sidecall.chat.model import Usage
 from sidecall.v1.execution_pb2 import ToolCall, ToolResult
 
 
@@ -146,11 +147,13 @@ class TurnFinished(ChatEvent):
 
     Attributes:
         text: What the model wrote in the turn.
-        call_count: How many tools it called.
+        call_count: How many calls it made.
+        usage: Tokens that the turn took.
     """
 
     text: str
     call_count: int
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)

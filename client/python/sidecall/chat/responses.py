@@ -154,14 +154,14 @@ def _turn(response: Any, items: list[HistoryItem]) -> ModelTurn:
         raise ModelError(f"the model's answer {response.status}: {get(response, 'error')}")
     text = _contents(items, "output_text", "text")
     refusal = _contents(items, "refusal", "refusal")
-    end: EndReason = "refusal" if refusal else "completed"
+    calls = tuple(_read_call(item) for item in items if item.get("type") in _CALLS)
+    end: EndReason = "refusal" if refusal and not calls else "completed"
     if response.status == "incomplete":
         reason = get(response.incomplete_details, "reason")
         end = "content_filter" if reason == "content_filter" else "length"
         # Reasoning that led to nothing is refused in later requests.
         while items and items[-1].get("type") == "reasoning":
             items.pop()
-    calls = tuple(_read_call(item) for item in items if item.get("type") in _CALLS)
     for item in items:
         if item.get("type") == "function_call":
             item["arguments"] = item.get("arguments") or ""

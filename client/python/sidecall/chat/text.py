@@ -1,5 +1,7 @@
 """Texts that answer a call which has no result."""
 
+from collections.abc import Sequence
+
 from sidecall._rpc_errors import SidecallError
 
 PENDING = (
@@ -15,6 +17,13 @@ NOT_RUN_FILTER = (
     "its calls was run."
 )
 NOT_SUPPORTED = "NOT RUN: only function tools can be called here."
+_MAX_NAMES = 20
+
+
+def not_offered(name: str, offered: Sequence[str]) -> str:
+    """Says that a tool was called that the chat does not offer."""
+    known = ", ".join(offered[:_MAX_NAMES]) + (", ..." if len(offered) > _MAX_NAMES else "")
+    return f"NOT RUN: there is no tool {name!r}. The tools are: {known}."
 
 
 def failed(error: SidecallError) -> str:

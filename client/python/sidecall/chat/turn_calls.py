@@ -24,6 +24,7 @@ class AnsweredCall:
         first: Index of the first of its calls in the batch.
         count: How many calls it stands for; 1 unless it wraps others.
         wraps: Whether it wraps others; then its answer is a JSON list.
+        refusal: Why it is not run; empty where it is.
     """
 
     call: ModelCall
@@ -31,6 +32,7 @@ class AnsweredCall:
     first: int
     count: int
     wraps: bool
+    refusal: str
 
     @property
     def indexes(self) -> range:
@@ -39,8 +41,8 @@ class AnsweredCall:
 
     def content(self, results: Mapping[int, ToolResult]) -> str | None:
         """Returns the answer, or None while a result is missing."""
-        if not self.call.supported:
-            return text.NOT_SUPPORTED
+        if self.refusal:
+            return self.refusal
         if any(index not in results for index in self.indexes):
             return None
         if not self.wraps:
@@ -61,37 +63,60 @@ class TurnCalls:
         names: Maps the names that the model uses.
         mint_id: Makes the id of a call that has none, from the call's place in its turn.
         taken: Ids of earlier calls; a call that repeats one gets another in the history.
+        offered_only: Whether calls of other tools than those in `names` are not run.
     """
 
     def __init__(
-        self, names: ToolNames, mint_id: Callable[[int], str], taken: Iterable[str] = ()
+        self,
+        names: ToolNames,
+        mint_id: Callable[[int], str],
+        taken: Iterable[str] = (),
+        *,
+        offered_only: bool = False,
     ) -> None:
         self._names = names
         self._mint_id = mint_id
         self._taken = set(taken)
+        self._offered_only = offered_only
         self.answered: list[AnsweredCall] = []
         self.batch: list[ToolCall] = []
 
     def add(self, call: ModelCall) -> Sequence[ToolCall]:
         """Takes a call in and returns what it adds to the batch."""
         call_id = self._unique_id(call)
-        inner = self._unwrap(call, call_id) if call.supported else []
+        inner = self._unwrap(call, call_id)
         # A repeated id goes to the sidecar as it is, where a reference to it is an error;
         # under another id the reference would silently mean the wrong call.
+        own_id = call.call_id or call_id
         added = (
-            [
-                make_tool_call(
-                    self._names.to_tool(call.name), call.arguments, call.call_id or call_id
-                )
-            ]
+            [make_tool_call(self._names.to_tool(call.name), call.arguments, own_id)]
             if inner is None
             else inner
         )
+        refusal = self._refusal(call, added)
+        if refusal:
+            added = []
         self.answered.append(
-            AnsweredCall(call, call_id, len(self.batch), len(added), wraps=inner is not None)
+            AnsweredCall(
+                call,
+                call_id,
+                first=len(self.batch),
+                count=len(added),
+                wraps=inner is not None,
+                refusal=refusal,
+            )
         )
         self.batch.extend(added)
         return added
+
+    def _refusal(self, call: ModelCall, added: Sequence[ToolCall]) -> str:
+        if not call.supported:
+            return text.NOT_SUPPORTED
+        if self._offered_only:
+            for wanted in added:
+                if wanted.name not in self._names:
+                    return text.not_offered(wanted.name, self._names.provider_names)
+        return ""
 
     def _unique_id(self, call: ModelCall) -> str:
         call_id = call.call_id or self._mint_id(len(self.answered))
