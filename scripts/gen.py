@@ -6,7 +6,6 @@ there instead, for the test that compares them with the committed ones.
 
 import argparse
 import shutil
-import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -60,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -17,6 +17,7 @@ from sidecall.chat import (
     TextDelta,
     TurnFinished,
     TurnStarted,
+    Usage,
 )
 from sidecall_server.cli.chat_view import ChatView
 
@@ -86,7 +87,7 @@ def test_long_lines_are_cut_and_stay_one_line() -> None:
 def test_text_comes_in_pieces_and_is_folded_between_words() -> None:
     text = "In Tokyo it rains, in Lisbon the sun shines, and nobody knows why at all."
     pieces = [TextDelta(1, text[start : start + 3]) for start in range(0, len(text), 3)]
-    lines = shown([TurnStarted(1), *pieces, TurnFinished(1, text, 0)])
+    lines = shown([TurnStarted(1), *pieces, TurnFinished(1, text, 0, Usage())])
     assert len(lines) == 2
     assert " ".join(lines) == text
 
@@ -99,13 +100,16 @@ def test_text_ends_before_a_call() -> None:
 
 
 def test_paragraphs_stay() -> None:
-    assert shown([TextDelta(1, "one\n\ntwo"), TurnFinished(1, "", 0)])[-1] == "two"
+    assert shown([TextDelta(1, "one\n\ntwo"), TurnFinished(1, "", 0, Usage())])[-1] == "two"
 
 
 def test_the_waterfall_follows_the_turn() -> None:
     events: list[ChatEvent] = [TurnStarted(1), CallFinished(1, 0, ToolResult(name="a"))]
-    without = shown([*events, TurnFinished(1, "", 1)])
-    lines = shown([*events, TurnFinished(1, "", 1)], waterfalls=True)
+    without = shown([*events, TurnFinished(1, "", 1, Usage())])
+    lines = shown([*events, TurnFinished(1, "", 1, Usage())], waterfalls=True)
     assert len(lines) > len(without)
     assert any("outcome" in line for line in lines)
-    assert shown([*events, TurnStarted(2), TurnFinished(2, "", 0)], waterfalls=True) == without
+    assert (
+        shown([*events, TurnStarted(2), TurnFinished(2, "", 0, Usage())], waterfalls=True)
+        == without
+    )
