@@ -25,6 +25,7 @@ _MAX_BAR = 100
 _MAX_NAME = 24
 _MAX_ID = 12
 _MAX_OUTCOME = 20
+_OUTCOME = "outcome"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ class _Columns:
         position = len(str(rows[-1].position)) + 1
         name = min(_MAX_NAME, max(cell_len(clip(row.name, _MAX_NAME)) for row in rows))
         call_id = min(_MAX_ID, max(cell_len(clip(row.call_id, _MAX_ID)) for row in rows))
-        ends = min(_MAX_OUTCOME, max(cell_len(row.outcome) for row in rows))
+        ends = min(_MAX_OUTCOME, max(len(_OUTCOME), *(cell_len(row.outcome) for row in rows)))
         # Spaces between the columns, the bar's edges, and two times of eight cells.
         fixed = position + ends + 23
         call_id = call_id if any(row.call_id for row in rows) else 0
@@ -263,7 +264,7 @@ class _Columns:
         left = " " * self.position + " " + "call".ljust(self.name)
         left += " " + "id".ljust(self.call_id) if self.call_id else ""
         axis = "0" + _seconds(scale.total_ns).rjust(self.bar - 1)
-        line = f"{left}  {axis}  {'start':>8} {'ran':>8} outcome"
+        line = f"{left}  {axis}  {'start':>8} {'ran':>8} {_OUTCOME}"
         return Text(line, style="dim" if scale.colour else "")
 
     def line(self, row: Row, scale: _Scale) -> Text:

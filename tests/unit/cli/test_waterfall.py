@@ -182,6 +182,7 @@ def test_odd_names_do_not_break_the_alignment(names: list[str], width: int) -> N
         assert right.split()[-1] == "ok"
     assert len(edges) == 1
     assert head.endswith("outcome")
+    assert cell_len(head) <= width
 
 
 def _split(row: str) -> tuple[str, str, str]:
