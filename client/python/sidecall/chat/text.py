@@ -9,12 +9,12 @@ PENDING = (
     "It may have taken effect; check before you call it again."
 )
 NOT_RUN_LENGTH = (
-    "NOT RUN: the answer that made this call was cut off at the output limit, so none of "
-    "its calls was run."
+    "NOT RUN: the answer that made this call was cut off at the output limit. None of its "
+    "calls has taken effect."
 )
 NOT_RUN_FILTER = (
-    "NOT RUN: the answer that made this call was stopped by a content filter, so none of "
-    "its calls was run."
+    "NOT RUN: the answer that made this call was stopped by a content filter. None of its "
+    "calls has taken effect."
 )
 NOT_SUPPORTED = "NOT RUN: only function tools can be called here."
 _MAX_NAMES = 20
