@@ -22,6 +22,7 @@ _MAX_ROWS = 60
 _MIN_BAR = 12
 _ROOMY_BAR = 36
 _MAX_BAR = 100
+_MIN_NAME = 6
 _MAX_NAME = 24
 _MAX_ID = 12
 _MAX_OUTCOME = 20
@@ -226,7 +227,7 @@ class _Scale:
         """What stands in each cell."""
         phases: list[Phase | None] = [None] * self.cells
         for phase, begin, end in row.spans:
-            first = min(self.cells - 1, begin * self.cells // self.total_ns)
+            first = min(self.cells - 1, round(begin * self.cells / self.total_ns))
             # What ran shows, however short it was; a wait may vanish.
             least = 1 if phase in (RUNNING, FAILED, UNCERTAIN) else 0
             last = max(first + least, round(end * self.cells / self.total_ns))
@@ -248,7 +249,7 @@ class _Columns:
     def fit(cls, rows: Sequence[Row], width: int) -> "_Columns":
         """Shares the width out: the bar gets what the texts leave."""
         position = len(str(rows[-1].position)) + 1
-        name = min(_MAX_NAME, max(cell_len(clip(row.name, _MAX_NAME)) for row in rows))
+        name = max(_MIN_NAME, *(cell_len(clip(row.name, _MAX_NAME)) for row in rows))
         call_id = min(_MAX_ID, max(cell_len(clip(row.call_id, _MAX_ID)) for row in rows))
         ends = min(_MAX_OUTCOME, max(len(_OUTCOME), *(cell_len(row.outcome) for row in rows)))
         # Spaces between the columns, the bar's edges, and two times of eight cells.
@@ -256,7 +257,7 @@ class _Columns:
         call_id = call_id if any(row.call_id for row in rows) else 0
         if width - fixed - name - call_id - 1 < _ROOMY_BAR:
             call_id = 0
-        name = min(name, max(6, width - fixed - _MIN_BAR))
+        name = min(name, max(_MIN_NAME, width - fixed - _MIN_BAR))
         rest = width - fixed - name - (call_id + 1 if call_id else 0)
         return cls(position, name, call_id, min(_MAX_BAR, max(_MIN_BAR, rest)), ends)
 
