@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +72,7 @@ class Sidecar:
                 raise ConfigError(str(error)) from None
             await self._servers.start(self._listen, self._health_listen)
         except BaseException:
-            await self._backend.stop(_CANCEL_GRACE_S)
+            await self.stop()
             raise
         where = ", ".join(map(str, self.addresses))
         _log.info("serving %d tools on %s", len(self.tools), where)
@@ -207,8 +209,44 @@ async def serve(settings: Settings) -> None:
     # Before the start: a signal that arrives while tools load must not kill halfway.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    async with running(settings) as sidecar:
-        relax_garbage_collection()
-        await first.wait()
-        await sidecar.drain(second)
+    sidecar = Sidecar(settings)
+    if await _start_unless(sidecar, first):
+        try:
+            relax_garbage_collection()
+            await first.wait()
+            await sidecar.drain(second)
+        finally:
+            await sidecar.stop()
     _log.info("stopped")
+    await _leave_behind()
+
+
+async def _start_unless(sidecar: Sidecar, stop: asyncio.Event) -> bool:
+    """Starts, unless it is told to stop before that is done; returns whether it has started."""
+    start = asyncio.create_task(sidecar.start())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((start, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not start.done():
+            start.cancel()
+            await asyncio.wait((start,))
+        if start.cancelled():
+            return False
+        start.result()
+        return True
+    finally:
+        stopping.cancel()
+
+
+async def _leave_behind() -> None:
+    """Ends the process where tools swallow their cancellation: the loop would wait for ever."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if not tasks or not (await asyncio.wait(tasks, timeout=_CANCEL_GRACE_S))[1]:
+        return
+    _log.warning("tools that ignore their cancellation are left behind")
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ TOOLS = Path(__file__).parent / "service" / "tools.py"
 
 PROCESS_TOOLS = Path(__file__).parent / "service" / "process_tools.py"
 """Tools that run in worker processes."""
+
+_ALL_TOOLS = {"tools": f"{TOOLS},{PROCESS_TOOLS}"}
 
 StartProcess = Callable[..., SidecarProcess]
 StartServing = Callable[..., Any]
@@ -76,19 +78,20 @@ async def sidecar(start_sidecar: StartServing) -> Serving:
 def start_process(folder: Path) -> Iterator[StartProcess]:
     """Starts sidecars as processes; `start_process("unix", drain_timeout="2s")`.
 
-    The first argument is "unix", "tcp" or an address. They serve `TOOLS` and
-    `PROCESS_TOOLS` where nothing else is said, and are killed at the end of the test.
-    What they log must hold no sign of a bug.
+    The first argument is "unix", "tcp" or an address; with `wait=False` it returns
+    before the sidecar listens. They serve `TOOLS` where nothing else is said, and are
+    killed at the end of the test. What they log must hold no sign of a bug.
     """
     started: list[SidecarProcess] = []
     with ExitStack() as stack:
 
-        def start(kind: str = "unix", **settings: object) -> SidecarProcess:
-            made = _process(kind, folder, len(started), settings)
+        def start(kind: str = "unix", *, wait: bool = True, **settings: object) -> SidecarProcess:
+            made = _process(kind, folder, len(started), {"tools": TOOLS, **settings})
             started.append(made)
-            stack.callback(made.kill)
             made.launch()
-            made.wait_until_listening()
+            stack.callback(made.kill)
+            if wait:
+                made.wait_until_listening()
             return made
 
         yield start
@@ -106,20 +109,21 @@ def session_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def unix_sidecar(session_folder: Path) -> Iterator[SidecarProcess]:
     """One sidecar process on a unix socket that serves all tools, for the whole session."""
-    with _process("unix", session_folder, 0, {}) as sidecar:
+    with _process("unix", session_folder, 0, _ALL_TOOLS) as sidecar:
         yield sidecar
 
 
 @pytest.fixture(scope="session")
 def tcp_sidecar(session_folder: Path) -> Iterator[SidecarProcess]:
     """One sidecar process on a TCP port that serves all tools, for the whole session."""
-    with _process("tcp", session_folder, 1, {}) as sidecar:
+    with _process("tcp", session_folder, 1, _ALL_TOOLS) as sidecar:
         yield sidecar
 
 
-def _process(kind: str, folder: Path, number: int, settings: dict[str, object]) -> SidecarProcess:
+def _process(
+    kind: str, folder: Path, number: int, settings: Mapping[str, object]
+) -> SidecarProcess:
     address = {"unix": f"unix:{folder}/{number}.sock", "tcp": ""}.get(kind, kind)
-    settings = {"tools": f"{TOOLS},{PROCESS_TOOLS}", **settings}
     return SidecarProcess(address or free_address(), folder / f"{number}.log", **settings)
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 _START_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 30.0
 _POLL_S = 0.01
-_COMMAND = (sys.executable, "-m", "tests.support.run_sidecar")
+_COMMAND = (sys.executable, "-m", "sidecall_server", "serve")
 _ROOT = Path(__file__).resolve().parents[2]
 
 _SIGNS_OF_BUGS = ("Traceback", "never retrieved", "never awaited", "Task was destroyed")
@@ -27,7 +27,7 @@ class SidecarProcess:
     Attributes:
         address: gRPC target; also what `SIDECALL_ENDPOINT` takes.
         process: The process.
-        running: All sidecars that run; their logs are shown where a test fails.
+        running: Sidecars of the test; their logs are shown where it fails.
     """
 
     running: ClassVar[dict[int, "SidecarProcess"]] = {}
@@ -49,6 +49,11 @@ class SidecarProcess:
             **{f"SIDECALL_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes]
+
+    @property
+    def socket_path(self) -> Path:
+        """The file of its unix socket."""
+        return Path(self.address.removeprefix("unix:"))
 
     def launch(self) -> Self:
         """Starts the process and returns at once."""
@@ -110,9 +115,7 @@ class SidecarProcess:
 
     async def ended(self) -> int:
         """Waits for the end of the process; returns its exit code."""
-        code = await asyncio.to_thread(self.process.wait, _END_TIMEOUT_S)
-        self.running.pop(self.process.pid, None)
-        return code
+        return await asyncio.to_thread(self.process.wait, _END_TIMEOUT_S)
 
     def kill(self) -> None:
         """Kills the process and waits for it. Idempotent."""

@@ -1,6 +1,7 @@
 """One turn over StreamBatch, step by step."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -34,8 +35,9 @@ class Turn:
         self.messages = 0
 
     async def send(self, **message: Any) -> None:
-        """Sends one message as it is."""
-        await self.rpc.write(StreamBatchRequest(**message))
+        """Sends one message as it is. Where the RPC has ended, reading tells how."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self.rpc.write(StreamBatchRequest(**message))
 
     async def start(self, **options: Any) -> "Turn":
         """Opens the turn; returns this."""

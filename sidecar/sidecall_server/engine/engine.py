@@ -48,6 +48,7 @@ class Engine:
         slices: Keeps turns on the event loop short.
         watchdog: The timer of all deadlines.
         admission: Permits and turns.
+        draining: Done when no batch is accepted any more.
     """
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
@@ -60,7 +61,7 @@ class Engine:
         self._runner = Runner(loop, clock, self.slices, self.watchdog, limits.max_concurrency)
         self.admission = self._runner.admission
         self._open: set[Batch] = set()
-        self._draining = False
+        self.draining: asyncio.Future[None] = loop.create_future()
 
     async def execute(
         self, requests: Sequence[ToolCall], options: BatchOptions, observer: Observer | None = None
@@ -112,7 +113,7 @@ class Engine:
 
     def check_accepting(self) -> None:
         """Raises Rejection where no batch is accepted at present."""
-        if self._draining:
+        if self.draining.done():
             raise Rejection(
                 RejectionReason.DRAINING,
                 "The sidecar is shutting down.",
@@ -136,7 +137,8 @@ class Engine:
 
     def refuse_batches(self) -> None:
         """Begins to drain: running batches go on, new ones are refused."""
-        self._draining = True
+        if not self.draining.done():
+            self.draining.set_result(None)
 
     def cancel_open(self) -> None:
         """Makes every call final that is not, with reason DRAINING."""

@@ -69,7 +69,8 @@ async def serve_stream(
     """
     engine.check_accepting()
     messages = aiter(requests)
-    first = await anext(messages, None)
+    first = await _first(engine, messages)
+    engine.check_accepting()
     if isinstance(first, Rejection):
         raise first
     if first is None or first.WhichOneof("message") != "start":
@@ -99,6 +100,16 @@ async def serve_stream(
         reader.cancel()
         engine.close(batch)
         await asyncio.wait([reader])
+
+
+async def _first(engine: Engine, messages: AsyncIterator[Request]) -> Request | None:
+    """The first message; None where the client sends none, or the sidecar drains before."""
+    first = asyncio.ensure_future(anext(messages, None))
+    try:
+        await asyncio.wait((first, engine.draining), return_when=asyncio.FIRST_COMPLETED)
+        return first.result() if first.done() else None
+    finally:
+        first.cancel()
 
 
 async def _read(messages: AsyncIterator[Request], intake: StreamIntake) -> Rejection | None:

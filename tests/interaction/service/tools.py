@@ -335,3 +335,9 @@ async def length(text: str) -> int:
 async def fail_at_length(size: int) -> None:
     """Raises a ToolError with a long text."""
     raise ToolError("z" * size)
+
+
+@tool
+async def stubborn_for_long(gate: str, name: str) -> str:
+    """Swallows every cancellation, for as long as it likes."""
+    return await stubborn(gate, name)
