@@ -1,6 +1,6 @@
 # Everything that a developer or a newcomer runs. Each target installs what it needs.
 PYTHON ?= python3
-BUF_AGAINST ?= .git\#branch=main
+BUF_AGAINST ?= main
 PIP_FLAGS = --disable-pip-version-check --quiet
 RUN = .venv/bin
 DEV = .venv-dev/bin
@@ -24,10 +24,13 @@ check: .venv-dev/.ready .venv-gen/.ready ## Format, lint, types and protos
 	$(GEN)/python scripts/gen.py --protos-only
 	$(DEV)/buf format --diff --exit-code protos
 	$(DEV)/buf lint
-	@if git rev-parse --quiet --verify main:protos >/dev/null; then \
-	  echo "buf breaking --against '$(BUF_AGAINST)'"; \
-	  $(DEV)/buf breaking --against '$(BUF_AGAINST)'; \
-	else echo "buf breaking: skipped, no branch main with protos to compare with"; fi
+	@if git rev-parse --quiet --verify '$(BUF_AGAINST):protos' >/dev/null; then \
+	  echo "buf breaking, against $(BUF_AGAINST)"; \
+	  rm -rf build/against && mkdir -p build/against/build && \
+	  git archive '$(BUF_AGAINST)' protos buf.yaml | tar -x -C build/against && \
+	  cp -R build/protos build/against/build/protos && \
+	  $(DEV)/buf breaking --against build/against; \
+	else echo "buf breaking: skipped, $(BUF_AGAINST) has no protos to compare with"; fi
 
 fmt: .venv-dev/.ready ## Format all code
 	$(DEV)/ruff format .
