@@ -250,7 +250,7 @@ class _Columns:
         """Shares the width out: the bar gets what the texts leave."""
         position = len(str(rows[-1].position)) + 1
         name = max(_MIN_NAME, *(cell_len(clip(row.name, _MAX_NAME)) for row in rows))
-        call_id = min(_MAX_ID, max(cell_len(clip(row.call_id, _MAX_ID)) for row in rows))
+        call_id = max(len("id"), *(cell_len(clip(row.call_id, _MAX_ID)) for row in rows))
         ends = min(_MAX_OUTCOME, max(len(_OUTCOME), *(cell_len(row.outcome) for row in rows)))
         # Spaces between the columns, the bar's edges, and two times of eight cells.
         fixed = position + ends + 23
