@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from signal import SIGKILL, SIGTERM
 
 import grpc
@@ -28,9 +27,10 @@ BOTH = f"{TOOLS},{PROCESS_TOOLS}"
 
 
 @pytest.fixture
-async def processes(start_sidecar: StartServing) -> AsyncIterator[Serving]:
+async def processes(start_sidecar: StartServing) -> Serving:
     """A sidecar in this process that has worker processes."""
-    yield await start_sidecar(tools=BOTH)
+    serving: Serving = await start_sidecar(tools=BOTH)
+    return serving
 
 
 def at(gate: Gate, tool: str, name: str) -> execution_pb2.ToolCall:
@@ -170,7 +170,7 @@ async def test_processes_end_with_a_sidecar_that_is_killed(
 
 async def until_gone(processes: list[psutil.Process]) -> None:
     async with asyncio.timeout(WAIT_S):
-        while any(map(is_alive, processes)):
+        while any(map(is_alive, processes)):  # noqa: ASYNC110  nobody tells of another's child
             await asyncio.sleep(0.01)
 
 

@@ -9,10 +9,13 @@ from google.rpc import error_details_pb2
 from tests.interaction.conftest import StartServing
 from tests.support.batches import batch, call, detail, reason, reasons, rpc_status
 from tests.support.gate import Gate
-from tests.support.serving import Serving, raw_unary
+from tests.support.serving import Serving, is_idle, raw_unary
 from tests.support.turns import Turn
 
 from sidecall.v1 import execution_pb2
+from sidecall_server.core.defaults import Limits
+from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.transport.requests import batch_options
 
 APPROVAL = execution_pb2.Approval(approval_id="a")
 INVALID = ("REQUEST_INVALID", grpc.StatusCode.INVALID_ARGUMENT)
@@ -103,11 +106,42 @@ async def test_too_many_calls(sidecar: Serving) -> None:
     assert len(await sidecar.run(*calls[:10_000])) == 10_000
 
 
-async def test_a_deadline_that_is_over(sidecar: Serving, gate: Gate) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sidecar.begin(call("hold", {"gate": gate.path, "name": "a"}), timeout=0)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert gate.names == []
+async def test_a_deadline_that_is_over_leaves_nothing_behind(sidecar: Serving, gate: Gate) -> None:
+    """It is a race whether the client's library gives up before the sidecar has answered."""
+    try:
+        response = await sidecar.begin(call("hold", {"gate": gate.path, "name": "a"}), timeout=0)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # noqa: PT017  one of two ends
+    else:
+        assert reasons(response.results) == ["BATCH_DEADLINE"]
+    await sidecar.until(is_idle)
+
+
+class Expired:
+    """An RPC whose deadline has passed on its way; a client's own library ends it before."""
+
+    def time_remaining(self) -> float:
+        return -0.001
+
+    def peer(self) -> str:
+        return "nobody"
+
+
+async def test_a_deadline_that_passed_on_the_way() -> None:
+    with pytest.raises(Rejection) as caught:
+        batch_options(batch(call("nothing")), Limits(), 0, Expired())
+    assert caught.value.reason is RejectionReason.DEADLINE_EXPIRED
+    assert (caught.value.reason.name, caught.value.reason.code.name) == (
+        "DEADLINE_EXPIRED",
+        "DEADLINE_EXCEEDED",
+    )
+
+
+async def test_a_message_over_the_limit_in_a_stream(start_sidecar: StartServing) -> None:
+    sidecar: Serving = await start_sidecar(max_message_bytes=100_000)
+    turn = await Turn(sidecar.channel).start()
+    await turn.call(0, call("echo", {"text": "x" * 100_001}))
+    assert (await turn.failure()).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_too_many_batches(start_sidecar: StartServing, gate: Gate) -> None:
