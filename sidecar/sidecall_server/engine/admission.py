@@ -13,7 +13,7 @@ from typing import Any
 from sidecall_server.core.call import BlockCause, Call
 from sidecall_server.core.ports import Clock
 from sidecall_server.engine.blocking import UNBLOCKED, Mark, account
-from sidecall_server.engine.registry import ToolEntry
+from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.concurrency import Limiter
 
 _FIRST_RAMP = 8
@@ -55,7 +55,7 @@ class Flow:
 
     def __init__(
         self,
-        entry: ToolEntry,
+        entry: ToolPolicies,
         owner: Any,
         turn_key: tuple[Hashable, Hashable],
         batch_limiter: Limiter["Flow"],

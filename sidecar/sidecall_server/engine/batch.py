@@ -20,10 +20,15 @@ from sidecall_server.core.ports import Clock
 from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.blocking import add_blocked
 from sidecall_server.engine.bugs import internal_failure
-from sidecall_server.engine.registry import ToolEntry, tool_not_found
+from sidecall_server.engine.deadlines import BATCH_OVER, Deadlines
+from sidecall_server.engine.registry import tool_not_found
 from sidecall_server.engine.resolver import Resolver
 from sidecall_server.engine.watchdog import NEVER, Watchdog
+from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.concurrency import Limiter
+
+_MAX_READY_AT_ONCE = 256
+"""Calls that become ready in one iteration of the event loop because of one outcome."""
 
 
 class Host(Protocol):
@@ -51,7 +56,7 @@ class Batch:
         edges: The calls that each call depends on, for those that have any.
         refused: Failures found before a start, which count at the call's turn.
         held: Calls that wait for the seal, or did.
-        bounded: Whether it or one of its calls has a deadline.
+        deadlines: When they must be final.
         independent: Whether no outcome of one call concerns another one, so that the plan
             need not be asked.
         observer: Watches; None where nobody does.
@@ -64,7 +69,7 @@ class Batch:
     def __init__(
         self,
         host: Host,
-        tools: Mapping[str, ToolEntry],
+        tools: Mapping[str, ToolPolicies],
         options: BatchOptions,
         max_argument_depth: int,
         max_concurrency: int,
@@ -83,13 +88,13 @@ class Batch:
         self.edges: dict[int, list[int]] = {}
         self.refused: dict[int, Failure] = {}
         self.held: set[int] = set()
+        self.deadlines = Deadlines(options.deadline_ns)
         self.received_ns = host.clock.now_ns()
         self.epoch_ns = host.clock.unix_ns() - self.received_ns
         self.sealed_ns = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._limiter: Limiter[Flow] = Limiter("batch", BlockCause.BATCH_LIMIT, max_concurrency)
         self._flows: dict[str, Flow] = {}
-        self._timed: list[Call] = []
         self._unfinished = 0
         self._steps: deque[Step] = deque()
         self._applying = False
@@ -97,7 +102,6 @@ class Batch:
         self._swept = False
         self._over: Failure | None = None  # why no call starts any more
         self.independent = False
-        self.bounded = options.deadline_ns is not None
 
     def add(self, call: Call) -> None:
         """Takes a call; it must be planned next, unless it is final already."""
@@ -107,9 +111,7 @@ class Batch:
             self.finish(call, self._over, self._now_ns())
             return
         if call.request.timeout_s is not None:
-            self.bounded = True
-            self._timed.append(call)
-            self._watchdog.arm(self._total_deadline(call))
+            self._watchdog.arm(self.deadlines.add(call))
 
     def seal(self) -> None:
         """Takes note that no more calls come, and that none is held any more."""
@@ -143,8 +145,12 @@ class Batch:
             self._swept = True
             for call in self._withdraw_all():
                 self.finish(call, _stopped(), now_ns)
-        for index in step.ready:
+        for index in step.ready[:_MAX_READY_AT_ONCE]:
             self.make_ready(self.calls[index])
+        if len(step.ready) > _MAX_READY_AT_ONCE:
+            # Thousands may have waited for one call: others get a turn in between.
+            rest = Step(step.ready[_MAX_READY_AT_ONCE:])
+            self.done.get_loop().call_soon(self.apply, rest)
 
     def make_ready(self, call: Call) -> None:
         """Passes a call whose turn has come through admission."""
@@ -190,22 +196,15 @@ class Batch:
         self._admission.climb()
 
     def _check(self, call: Call, flow: Flow | None) -> Failure | None:
-        """Asks the admission policies in the order of policy.build."""
+        """Resolves references, then asks the tool's policies: values come before checks."""
         if self.refused and call.index in self.refused:
             return self.refused[call.index]
         if flow is None:
             return self._not_found(call)
-        entry = flow.entry
-        values = None
-        if self.resolver.values:
-            resolved = self.resolver.arguments(call)
-            if isinstance(resolved, Failure):
-                return resolved
-            values = resolved
-        failure = entry.admit_arguments(call, values)
-        if failure is None and entry.queued >= entry.max_queue and entry.queue_is_full:
-            return _queue_full(entry)
-        return failure
+        if not self.resolver.values:
+            return flow.entry.admit(call, None)
+        values = self.resolver.arguments(call)
+        return values if isinstance(values, Failure) else flow.entry.admit(call, values)
 
     def _not_found(self, call: Call) -> Failure:
         return tool_not_found(call.request.name, self._tools)
@@ -301,18 +300,15 @@ class Batch:
 
     def expire(self, now_ns: int) -> int:
         """Ends what has waited too long; returns when to ask again."""
-        deadline_ns = self.options.deadline_ns
-        if deadline_ns is not None and now_ns >= deadline_ns:
-            self.cancel(Reason.BATCH_DEADLINE, "The time for the turn's calls is over.")
+        next_ns = self.deadlines.batch_ns
+        if now_ns >= next_ns:
+            self.cancel(Reason.BATCH_DEADLINE, BATCH_OVER)
             return NEVER
-        next_ns = NEVER if deadline_ns is None else deadline_ns
-        for call in self._timed:
-            if call.outcome is None:
-                total_ns = self._total_deadline(call)
-                if now_ns >= total_ns:
-                    self.give_up(call, *self.over(call))
-                else:
-                    next_ns = min(next_ns, total_ns)
+        for call, deadline_ns in self.deadlines.open_calls():
+            if now_ns >= deadline_ns:
+                self.give_up(call, *self.deadlines.missed(call))
+            else:
+                next_ns = min(next_ns, deadline_ns)
         for flow in list(self._flows.values()):
             timeout_ns = flow.entry.queue_timeout_ns
             while flow.waiting and now_ns >= flow.waiting[0].ready_ns + timeout_ns:
@@ -320,22 +316,6 @@ class Batch:
             if flow.waiting:
                 next_ns = min(next_ns, flow.waiting[0].ready_ns + timeout_ns)
         return next_ns
-
-    def deadline_of(self, call: Call) -> int:
-        """When a call must be final: its own deadline or the batch's."""
-        deadline_ns = self.options.deadline_ns
-        return min(self._total_deadline(call), NEVER if deadline_ns is None else deadline_ns)
-
-    def over(self, call: Call) -> tuple[Reason, str]:
-        """What a call is told that reached its deadline."""
-        if self._total_deadline(call) == self.deadline_of(call):
-            return Reason.CALL_DEADLINE, "The time for the call is over."
-        return Reason.BATCH_DEADLINE, "The time for the turn's calls is over."
-
-    @staticmethod
-    def _total_deadline(call: Call) -> int:
-        timeout_s = call.request.timeout_s
-        return NEVER if timeout_s is None else call.received_ns + int(timeout_s * 1e9)
 
     def waiting_for(self, call: Call) -> tuple[int, ...]:
         """Positions of the calls that a call depends on and that are not final."""
@@ -357,15 +337,6 @@ class Batch:
 
 def _stopped() -> Failure:
     return not_started(Reason.STOPPED, "Not run: an earlier call of the turn failed.")
-
-
-def _queue_full(entry: ToolEntry) -> Failure:
-    return Failure(
-        Reason.QUEUE_FULL,
-        f"Not run: too many calls of {entry.spec.name!r} wait already. Try again later.",
-        ExecutionState.NOT_STARTED,
-        retry_after_s=1.0,
-    )
 
 
 def _waited(timeout_ns: int) -> str:

@@ -6,99 +6,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sidecall_server.core.call import Arguments, BlockCause, Call
+from sidecall_server.core.call import BlockCause
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import Failure, Reason, not_started
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.core.tool import ToolSpec
-from sidecall_server.policy import build
-from sidecall_server.policy.arguments import ArgumentsError, ArgumentsPolicy, parse
+from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.concurrency import Limiter
 
 _MAX_NEAR_NAMES = 5
-
-
-class ToolEntry:
-    """A tool with its policies and the values in force.
-
-    Attributes:
-        spec: Its description.
-        handler: Runs one attempt, layers included.
-        limiter: Permits of the tool; belongs to its name and outlives a swap.
-        groups: Permits that it shares with other tools.
-        timeout_ns: Time that one attempt may take.
-        queue_timeout_ns: Time that a ready call may wait.
-        max_queue: Most calls that may be ready and waiting.
-        queued: Calls that are ready and waiting.
-    """
-
-    __slots__ = (
-        "_arguments",
-        "_max_depth",
-        "_prepare",
-        "groups",
-        "handler",
-        "limiter",
-        "max_queue",
-        "queue_timeout_ns",
-        "queued",
-        "spec",
-        "timeout_ns",
-    )
-
-    def __init__(
-        self,
-        tool: BoundTool,
-        limits: Limits,
-        limiter: Limiter[Any],
-        groups: tuple[Limiter[Any], ...],
-    ) -> None:
-        spec = tool.spec
-        self.spec = spec
-        self.handler = build.stack(*build.layers(tool))(tool.handler)
-        self.limiter = limiter
-        self.groups = groups
-        self.timeout_ns = int((spec.timeout_s or limits.timeout_s) * 1e9)
-        self.queue_timeout_ns = int((spec.queue_timeout_s or limits.queue_timeout_s) * 1e9)
-        self.max_queue = limits.max_queue if spec.max_queue is None else spec.max_queue
-        self.queued = 0
-        self._arguments = ArgumentsPolicy(spec.input_schema)
-        self._prepare = tool.prepare
-        self._max_depth = limits.max_argument_depth
-
-    @property
-    def queue_is_full(self) -> bool:
-        """Whether a call that becomes ready now has neither a permit nor a place to wait."""
-        limiter = self.limiter
-        return self.queued >= self.max_queue + max(0, limiter.limit - limiter.active)
-
-    def admit_arguments(self, call: Call, values: Arguments | None) -> Failure | None:
-        """Sets the call's arguments, or says what is wrong with them.
-
-        Args:
-            call: The call.
-            values: Its arguments where they were parsed before.
-        """
-        if values is None:
-            try:
-                values = parse(call.request.arguments, self._max_depth)
-            except ArgumentsError as error:
-                return not_started(
-                    Reason.ARGUMENTS_INVALID,
-                    f"{error}. Write the arguments of {call.request.name!r} as one JSON object "
-                    "and call it again.",
-                )
-        failure = self._arguments.check(values)
-        if failure is not None:
-            return failure
-        if self._prepare is None:
-            call.arguments = values
-            return None
-        prepared = self._prepare(values)
-        if isinstance(prepared, Failure):
-            return prepared
-        call.arguments = prepared
-        return None
 
 
 class Registry:
@@ -119,7 +35,7 @@ class Registry:
             "threads": Limiter("threads", BlockCause.GROUP_LIMIT, limits.max_threads),
             "processes": Limiter("processes", BlockCause.GROUP_LIMIT, limits.max_processes),
         }
-        self.tools: Mapping[str, ToolEntry] = {}
+        self.tools: Mapping[str, ToolPolicies] = {}
         self.revision = _revision(())
 
     def swap(self, tools: Iterable[BoundTool]) -> None:
@@ -129,7 +45,7 @@ class Registry:
             ValueError: Two tools have one name, a schema is invalid, or a group is
                 unknown. Nothing was changed.
         """
-        entries: dict[str, ToolEntry] = {}
+        entries: dict[str, ToolPolicies] = {}
         sources: dict[str, str] = {}
         for tool in tools:
             name = tool.spec.name
@@ -145,14 +61,14 @@ class Registry:
         self.tools = dict(sorted(entries.items()))
         self.revision = _revision(entry.spec for entry in self.tools.values())
 
-    def _entry(self, tool: BoundTool) -> ToolEntry:
+    def _entry(self, tool: BoundTool) -> ToolPolicies:
         spec = tool.spec
         try:
             limiter = self._limiters.get(spec.name) or Limiter(
                 spec.name, BlockCause.TOOL_LIMIT, self._limit_of(spec)
             )
             groups = tuple(self._groups[name] for name in spec.groups)
-            return ToolEntry(tool, self._limits, limiter, groups)
+            return ToolPolicies(tool, self._limits, limiter, groups)
         except KeyError as error:
             raise ValueError(f"tool {spec.name!r}: there is no group {error}") from None
         except ValueError as error:

@@ -10,8 +10,8 @@ from sidecall_server.core import references
 from sidecall_server.core.call import Arguments, Call, ToolCall
 from sidecall_server.core.outcome import Failure, Reason, Success, not_started
 from sidecall_server.core.references import Names, Reference
-from sidecall_server.engine.registry import ToolEntry
-from sidecall_server.policy.arguments import ArgumentsError, parse
+from sidecall_server.policy.argument_text import ArgumentsError, parse
+from sidecall_server.policy.build import ToolPolicies
 
 Finder = Callable[[str], int]
 """Gives the position of the call that an id means; raises UnresolvedError."""
@@ -29,7 +29,7 @@ class Resolver:
     __slots__ = ("_json", "_max_depth", "_tools", "names", "results", "values")
 
     def __init__(
-        self, results: dict[int, Call], tools: Mapping[str, ToolEntry], max_depth: int
+        self, results: dict[int, Call], tools: Mapping[str, ToolPolicies], max_depth: int
     ) -> None:
         self.names = Names()
         self.values: dict[int, Arguments] = {}

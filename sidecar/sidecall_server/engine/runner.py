@@ -125,8 +125,8 @@ class Runner:
         call.attempt += 1
         call.worker = worker
         call.deadline_ns = now_ns + flow.entry.timeout_ns
-        if batch.bounded:
-            call.deadline_ns = min(call.deadline_ns, batch.deadline_of(call))
+        if batch.deadlines.bounded:
+            call.deadline_ns = min(call.deadline_ns, batch.deadlines.of(call))
         if call.deadline_ns < self._watchdog.wake_ns:
             self._watchdog.arm(call.deadline_ns)
         mark = flow.mark
@@ -157,8 +157,8 @@ class Runner:
                 next_ns = min(next_ns, call.deadline_ns)
                 continue
             batch: Batch = worker.flow.owner
-            if batch.bounded and now_ns >= batch.deadline_of(call):
-                batch.give_up(call, *batch.over(call))
+            if now_ns >= batch.deadlines.of(call):
+                batch.give_up(call, *batch.deadlines.missed(call))
             else:
                 timeout_s = worker.flow.entry.timeout_ns / 1e9
                 batch.give_up(

@@ -1,23 +1,97 @@
 """The order of all policies, written once.
 
-Two kinds. *Admission* policies are synchronous state that the scheduler asks before an
-attempt exists; a call passes them in the order of `ADMISSION`. *Layers* wrap one
-admitted attempt; the first of `layers` sees the attempt first. What is not configured is
-left out.
+Two kinds. *Admission* policies are synchronous state that is asked before an attempt
+exists: `ToolPolicies.admit`, then the permits that `sidecall_server.engine.admission`
+gives out. *Layers* wrap one admitted attempt: `LAYERS`. What is not configured is left
+out, not made a layer that does nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from sidecall_server.core.call import Arguments, Call
+from sidecall_server.core.defaults import Limits
+from sidecall_server.core.outcome import ExecutionState, Failure, Reason
 from sidecall_server.core.ports import BoundTool, Handler, Layer
+from sidecall_server.policy.arguments import ArgumentsPolicy
+from sidecall_server.policy.concurrency import Limiter
 
-ADMISSION = (
-    "tool",  # without its tool a call has no schema and no limits
-    "references",  # values come before their validation
-    "arguments",  # an invalid call must not wait, nor take a permit
-    "queue",  # a full queue answers at once
-    "permits",  # last: whoever holds one runs
-)
-"""Names of the admission policies in the order in which a call passes them."""
+_QUEUE_FULL_RETRY_S = 1.0
+
+LAYERS: Sequence[Callable[[BoundTool], Layer | None]] = ()
+"""What may wrap an attempt, outermost first; None where a tool does not configure it.
+
+Timeouts are none of them: one timer of the engine serves all attempts."""
+
+
+class ToolPolicies:
+    """The policies of one tool, and the values in force.
+
+    Attributes:
+        spec: The tool's description.
+        handler: Runs one attempt, layers included.
+        limiter: Permits of the tool; belongs to its name and outlives a swap.
+        groups: Permits that it shares with other tools.
+        timeout_ns: Time that one attempt may take.
+        queue_timeout_ns: Time that a ready call may wait.
+        max_queue: Most calls that may be ready and waiting.
+        queued: Calls that are ready and waiting.
+    """
+
+    __slots__ = (
+        "_arguments",
+        "groups",
+        "handler",
+        "limiter",
+        "max_queue",
+        "queue_timeout_ns",
+        "queued",
+        "spec",
+        "timeout_ns",
+    )
+
+    def __init__(
+        self,
+        tool: BoundTool,
+        limits: Limits,
+        limiter: Limiter[Any],
+        groups: tuple[Limiter[Any], ...],
+    ) -> None:
+        """Builds the policies; raises ValueError where the tool's schema is invalid."""
+        spec = tool.spec
+        self.spec = spec
+        layers = [layer for make in LAYERS if (layer := make(tool)) is not None]
+        self.handler = stack(*layers)(tool.handler)
+        self.limiter = limiter
+        self.groups = groups
+        self.timeout_ns = int((spec.timeout_s or limits.timeout_s) * 1e9)
+        self.queue_timeout_ns = int((spec.queue_timeout_s or limits.queue_timeout_s) * 1e9)
+        self.max_queue = limits.max_queue if spec.max_queue is None else spec.max_queue
+        self.queued = 0
+        self._arguments = ArgumentsPolicy(
+            spec.input_schema, tool.prepare, limits.max_argument_depth
+        )
+
+    def admit(self, call: Call, values: Arguments | None) -> Failure | None:
+        """Says why a call whose references are resolved must not run; None where it may.
+
+        Args:
+            call: The call; its `arguments` are set.
+            values: Its arguments where they were parsed before.
+        """
+        # Before the queue: an invalid call must neither wait nor take a place.
+        failure = self._arguments.admit(call, values)
+        if failure is not None:
+            return failure
+        # Before the permits: a full queue answers at once.
+        if self.queued >= self.max_queue and self._queue_is_full():
+            return _queue_full(self.spec.name)
+        return None
+
+    def _queue_is_full(self) -> bool:
+        """Whether a call that becomes ready now has neither a permit nor a place to wait."""
+        limiter = self.limiter
+        return self.queued >= self.max_queue + max(0, limiter.limit - limiter.active)
 
 
 def stack(*layers: Layer) -> Layer:
@@ -31,7 +105,10 @@ def stack(*layers: Layer) -> Layer:
     return wrap
 
 
-def layers(tool: BoundTool) -> Sequence[Layer]:
-    """The layers of one tool, outermost first. No policy of this version needs one."""
-    del tool
-    return ()
+def _queue_full(name: str) -> Failure:
+    return Failure(
+        Reason.QUEUE_FULL,
+        f"Not run: too many calls of {name!r} wait already. Try again later.",
+        ExecutionState.NOT_STARTED,
+        retry_after_s=_QUEUE_FULL_RETRY_S,
+    )

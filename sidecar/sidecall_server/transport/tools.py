@@ -8,7 +8,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from sidecall.v1 import tool_pb2, tool_service_pb2
 from sidecall_server.core.rejection import Rejection, RejectionReason
-from sidecall_server.engine.registry import Registry, ToolEntry
+from sidecall_server.engine.registry import Registry
+from sidecall_server.policy.build import ToolPolicies
 
 _DEFAULT_PAGE_SIZE = 1_000
 _MAX_PAGE_SIZE = 10_000
@@ -52,7 +53,7 @@ def _start(token: str, revision: str) -> int:
     return max(0, start)
 
 
-def _message(entry: ToolEntry) -> tool_pb2.Tool:
+def _message(entry: ToolPolicies) -> tool_pb2.Tool:
     spec = entry.spec
     message = tool_pb2.Tool(
         name=spec.name,

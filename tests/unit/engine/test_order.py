@@ -139,3 +139,18 @@ async def test_repeated_and_empty_ids_cost_nothing() -> None:
 
         assert reasons(calls) == ["OK"] * 5
         assert [call.index for call in calls] == [0, 1, 2, 3, 4]
+
+
+async def test_many_calls_that_wait_for_one_all_run() -> None:
+    async with bench(bound("echo", echo)) as b:
+        count = 1_000
+        turn = await b.start(
+            [
+                ToolCall("a", "echo"),
+                *(ToolCall("", "echo", depends_on=("@1",)) for _ in range(count)),
+            ]
+        )
+        await settle()
+
+        assert [type(call.outcome).__name__ for call in turn.calls()] == ["Success"] * (count + 1)
+        b.assert_idle()

@@ -1,9 +1,14 @@
 """The order of the policies."""
 
-from sidecall_server.core.call import BatchOptions, Call, ToolCall
-from sidecall_server.core.outcome import Outcome, Success
-from sidecall_server.core.ports import Handler, Layer
-from sidecall_server.policy.build import ADMISSION, stack
+from typing import Any
+
+from sidecall_server.core.call import BatchOptions, BlockCause, Call, ToolCall
+from sidecall_server.core.defaults import Limits
+from sidecall_server.core.outcome import Failure, Outcome, Reason, Success
+from sidecall_server.core.ports import BoundTool, Handler, Layer
+from sidecall_server.core.tool import ToolSpec
+from sidecall_server.policy.build import ToolPolicies, stack
+from sidecall_server.policy.concurrency import Limiter
 
 
 def layer(name: str, log: list[str]) -> Layer:
@@ -39,6 +44,20 @@ def test_without_layers_the_handler_is_left_as_it_is() -> None:
     assert stack()(handler) is handler
 
 
-def test_a_call_is_validated_before_it_waits() -> None:
-    assert ADMISSION.index("references") < ADMISSION.index("arguments") < ADMISSION.index("queue")
-    assert ADMISSION[-1] == "permits"
+async def test_a_call_is_validated_before_the_queue_is_asked() -> None:
+    async def handler(_: Call) -> Outcome:
+        return Success("done")
+
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    tool = BoundTool(ToolSpec("t", "", schema, max_queue=0), handler)
+    full: Limiter[Any] = Limiter("t", BlockCause.TOOL_LIMIT, 0)
+    policies = ToolPolicies(tool, Limits(), full, ())
+
+    def reason(arguments: str) -> Reason:
+        call = Call(0, ToolCall("", "t", arguments), BatchOptions(), None, 1)
+        failure = policies.admit(call, None)
+        assert isinstance(failure, Failure)
+        return failure.reason
+
+    assert reason('{"unknown": 1}') is Reason.ARGUMENTS_INVALID
+    assert reason("{}") is Reason.QUEUE_FULL

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecall_server.policy.arguments import ArgumentsError, parse
+from sidecall_server.policy.argument_text import ArgumentsError, parse
 
 DEPTH = 128
 
