@@ -4,6 +4,7 @@ import shutil
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,6 +29,7 @@ from sidecall_server.cli.sidecar_process import SidecarProcess, sidecar_process
 from sidecall_server.demo.conversation import QUESTION
 
 _TOOLS = "sidecall_server.demo.city_tools"
+_EXAMPLE = "examples/city_tools.py"
 _TOOL_NAMES = ("find_contact", "get_news", "get_time", "get_weather", "send_postcard")
 _CALL_COUNT, _CALL_S = 5, 0.5
 
@@ -62,7 +64,7 @@ async def _demo(choice: ModelChoice, out: Console) -> None:
     program = "sidecall" if shutil.which("sidecall") else sys.argv[0]
     for arguments in (
         "chat --scripted",
-        "serve --tools examples/city_tools.py",
+        f"serve --tools {_EXAMPLE if Path(_EXAMPLE).exists() else _TOOLS}",
         'call get_time \'{"timezone": "Asia/Tokyo"}\'',
     ):
         out.print(f"{program} {arguments}", soft_wrap=True)
