@@ -27,6 +27,9 @@ from sidecall_server.transport.status import rejection_status
 
 _log = logging.getLogger("sidecall.transport")
 
+_FIRST_MESSAGE_S = 0.5
+"""Seconds that the first message may take once the sidecar drains."""
+
 _MAX_TEXT_CHARS = 256 * 1024
 """Text of one event: at most 1 MiB, a quarter of what a default client takes."""
 
@@ -67,7 +70,6 @@ async def serve_stream(
         Rejection: The turn was not accepted, or the client broke the protocol before any
             call was started.
     """
-    engine.check_accepting()
     messages = aiter(requests)
     first = await _first(engine, messages)
     engine.check_accepting()
@@ -103,10 +105,15 @@ async def serve_stream(
 
 
 async def _first(engine: Engine, messages: AsyncIterator[Request]) -> Request | None:
-    """The first message; None where the client sends none, or the sidecar drains before."""
+    """The first message; None where the client sends none, or not before the sidecar drains.
+
+    It is awaited also where the turn will be refused: a refusal that crosses a message
+    reaches clients of grpc.aio as INTERNAL.
+    """
     first = asyncio.ensure_future(anext(messages, None))
     try:
         await asyncio.wait((first, engine.draining), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((first,), timeout=_FIRST_MESSAGE_S)
         return first.result() if first.done() else None
     finally:
         first.cancel()

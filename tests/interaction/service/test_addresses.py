@@ -10,7 +10,7 @@ import pytest
 from tests.interaction.conftest import StartProcess, StartServing
 from tests.support.batches import batch, call
 from tests.support.serving import Serving, stub_of
-from tests.support.sidecar import free_address
+from tests.support.sidecar import SidecarProcess, free_address
 
 from sidecall_server.app import Sidecar, running
 from sidecall_server.config import ConfigError, load
@@ -134,3 +134,11 @@ async def test_a_client_survives_the_restart_of_its_sidecar(start_process: Start
         start_process(first.address)
         response = await stub.ExecuteBatch(batch(call("nothing")), wait_for_ready=True, timeout=30)
         assert response.results[0].content == "done"
+
+
+async def test_one_service_on_either_kind_of_address(
+    unix_sidecar: SidecarProcess, tcp_sidecar: SidecarProcess
+) -> None:
+    for sidecar in (unix_sidecar, tcp_sidecar):
+        assert await answers(sidecar.address)
+        assert sidecar.signs_of_bugs() == []
