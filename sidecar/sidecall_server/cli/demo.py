@@ -47,7 +47,9 @@ def command(**model: Any) -> None:
     choice = ModelChoice(**model)
     if not choice.has_provider:
         choice = replace(choice, scripted=True)
-    run(_demo(choice, console()))
+    out = console()
+    run(_demo(choice, out))
+    _say_what_is_next(out)
 
 
 async def _demo(choice: ModelChoice, out: Console) -> None:
@@ -60,14 +62,6 @@ async def _demo(choice: ModelChoice, out: Console) -> None:
         _headline(out, "The same work, four ways")
         out.print(f"{_CALL_COUNT} tool calls of {_CALL_S:g} s each, without a model:\n")
         out.print(strategies.table(await strategies.compare(sidecar.client, _CALL_COUNT, _CALL_S)))
-    _headline(out, "Next")
-    program = "sidecall" if shutil.which("sidecall") else sys.argv[0]
-    for arguments in (
-        "chat --scripted",
-        f"serve --tools {_EXAMPLE if Path(_EXAMPLE).exists() else _TOOLS}",
-        'call get_time \'{"timezone": "Asia/Tokyo"}\'',
-    ):
-        out.print(f"{program} {arguments}", soft_wrap=True)
 
 
 async def _chat(out: Console, sidecar: SidecarProcess, model: Model, api: Api) -> None:
@@ -90,6 +84,17 @@ async def _chat(out: Console, sidecar: SidecarProcess, model: Model, api: Api) -
     out.print(f"{calls} tool calls, {len(result.turns)} turns of the model.")
     if result.stopped_reason != "completed":
         out.print(f"It stopped early: {result.stopped_reason}.")
+
+
+def _say_what_is_next(out: Console) -> None:
+    _headline(out, "Next")
+    program = "sidecall" if shutil.which("sidecall") else sys.argv[0]
+    for arguments in (
+        "chat --scripted",
+        f"serve --tools {_EXAMPLE if Path(_EXAMPLE).exists() else _TOOLS}",
+        'call get_time \'{"timezone": "Asia/Tokyo"}\'',
+    ):
+        out.print(f"{program} {arguments}", soft_wrap=True)
 
 
 def _introduce(out: Console, sidecar: SidecarProcess, model: Model) -> None:
