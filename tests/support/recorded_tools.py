@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sidecall import Tool, ToolError
 
-LIMITS = {"text": 3, "json": 4, "write": 2, "fails": 2, "thread": 2, "hangs": 2}
+LIMITS = {"text": 3, "json": 4, "write": 2, "fails": 2, "thread": 2, "hangs": 2, "gated": 2}
 """max_concurrency of each tool."""
 
 READ_ONLY = {"text", "json", "fails"}
@@ -54,16 +54,19 @@ class Recorder:
     Attributes:
         marks: Starts and ends.
         values: Argument `values` of each call by its key.
+        gate: The tool `gated` waits until it is set.
     """
 
     def __init__(self) -> None:
         self.marks: list[Mark] = []
         self.values: dict[str, list[Any]] = {}
+        self.gate = asyncio.Event()
 
     def clear(self) -> None:
         """Forgets all."""
         self.marks.clear()
         self.values.clear()
+        self.gate.clear()
 
     @contextlib.contextmanager
     def run(self, tool: str, key: str, values: list[Any]) -> Iterator[None]:
@@ -120,6 +123,12 @@ def recorded_tools(recorder: Recorder) -> list[Tool[..., Any]]:
             await asyncio.Event().wait()
         return "cannot be reached"
 
+    async def gated(key: str, delay_ms: int, values: list[Any]) -> str:
+        with recorder.run("gated", key, values):
+            await recorder.gate.wait()
+            await asyncio.sleep(delay_ms / 1_000)
+        return text_result(key)
+
     def thread(key: str, delay_ms: int, values: list[Any]) -> str:
         with recorder.run("thread", key, values):
             time.sleep(delay_ms / 1_000)
@@ -135,5 +144,5 @@ def recorded_tools(recorder: Recorder) -> list[Tool[..., Any]]:
             effects="read_only" if function.__name__ in READ_ONLY else "non_idempotent",
             timeout=HANGS_FOR_S if function is hangs else None,
         )
-        for function in (text, json, write, fails, thread, hangs)
+        for function in (text, json, write, fails, thread, hangs, gated)
     ]

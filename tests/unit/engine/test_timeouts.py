@@ -158,13 +158,18 @@ async def test_a_call_that_waits_too_long_is_not_started() -> None:
 
 
 async def test_the_queue_clock_runs_from_ready_and_not_from_receipt() -> None:
-    gate = Gate()
+    first, busy = Gate(), Gate()
     async with bench(
-        bound("gate", gate), bound("echo", echo, max_concurrency=1, queue_timeout_s=2.0)
+        bound("first", first), bound("busy", busy, max_concurrency=1, queue_timeout_s=2.0)
     ) as b:
-        turn = await b.start([ToolCall("a", "gate"), ToolCall("b", "echo", depends_on=("a",))])
+        turn = await b.start([ToolCall("a", "first"), ToolCall("b", "busy", depends_on=("a",))])
+        # It makes the engine look at its deadlines while the other call waits.
+        await b.start([ToolCall("", "first", timeout_s=31.0), ToolCall("", "busy")])
         await b.clock.advance(30.0)
-        gate.open(0)
+        first.open(0)
+        await b.clock.advance(1.5)
+        assert b.engine.statistics().queued == 1
+        busy.open(1)
         await settle()
 
         assert reasons(turn.calls()) == ["OK", "OK"]
