@@ -131,8 +131,7 @@ class Admission:
                 if limiter.ring.count > (limiter is parked) or limiter.active > limiter.limit:
                     break
             else:
-                flow.entry.queued -= 1
-                call = waiting.popleft()
+                call = _take(flow, now_ns)
                 if not waiting and parked is not None:
                     self._unpark(flow, parked, now_ns)
                 return call
@@ -181,9 +180,7 @@ class Admission:
         for limiter in flow.limiters:
             limiter.active += 1
             limiter.peak = max(limiter.peak, limiter.active)
-        flow.entry.queued -= 1
-        call = flow.waiting.popleft()
-        self._start(flow, call)
+        self._start(flow, _take(flow, self._clock.now_ns()))
         return True
 
     def _park(self, flow: Flow, limiter: Limiter[Flow], *, keeps_turn: bool = False) -> None:
@@ -261,3 +258,13 @@ class Admission:
             flow.owner.report_parked(flow)
         flow.ramping = False
         return False
+
+
+def _take(flow: Flow, now_ns: int) -> Call:
+    """Takes the first waiting call of a flow, which has its permits, and books its wait."""
+    flow.entry.queued -= 1
+    call = flow.waiting.popleft()
+    mark = flow.mark
+    if mark is not call.mark or mark.cause is not BlockCause.NONE:
+        account(call, mark, now_ns)
+    return call

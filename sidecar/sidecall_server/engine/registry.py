@@ -1,10 +1,11 @@
 """The tools in force: looked up by name, swapped as a whole."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from rapidfuzz import process
 
 from sidecall_server.core.call import BlockCause
 from sidecall_server.core.defaults import Limits
@@ -15,6 +16,8 @@ from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.concurrency import Limiter
 
 _MAX_NEAR_NAMES = 5
+_NEAR_PERCENT = 60
+_MAX_SHOWN_CHARS = 100
 
 
 class Registry:
@@ -87,9 +90,10 @@ class Registry:
 def tool_not_found(name: str, tools: Iterable[str]) -> Failure:
     """The failure of a call whose tool does not exist."""
     known = list(tools)
-    near = difflib.get_close_matches(name, known, n=_MAX_NEAR_NAMES, cutoff=0.5)
+    name = name if len(name) <= _MAX_SHOWN_CHARS else name[:_MAX_SHOWN_CHARS] + "..."
+    near = process.extract(name, known, limit=_MAX_NEAR_NAMES, score_cutoff=_NEAR_PERCENT)
     if near:
-        hint = "Did you mean " + " or ".join(repr(n) for n in near) + "?"
+        hint = "Did you mean " + " or ".join(repr(match) for match, _, _ in near) + "?"
     elif known:
         more = ", ..." if len(known) > 20 else ""
         hint = "The tools are: " + ", ".join(known[:20]) + more + "."

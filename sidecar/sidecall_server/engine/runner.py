@@ -3,13 +3,12 @@
 import asyncio
 import contextvars
 
-from sidecall_server.core.call import BlockCause, Call
+from sidecall_server.core.call import Call
 from sidecall_server.core.events import Started
 from sidecall_server.core.outcome import ExecutionState, Reason
 from sidecall_server.core.ports import Clock
 from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.batch import Batch
-from sidecall_server.engine.blocking import account
 from sidecall_server.engine.bugs import internal_failure
 from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.watchdog import NEVER, Watchdog
@@ -105,6 +104,7 @@ class Runner:
                         await asyncio.sleep(0)
                     finally:
                         flow.yielding -= 1
+                    ended_ns = now_ns()
                 following = next_call(flow, ended_ns)
                 if following is None:
                     holds = False
@@ -129,9 +129,6 @@ class Runner:
             call.deadline_ns = min(call.deadline_ns, batch.deadlines.of(call))
         if call.deadline_ns < self._watchdog.wake_ns:
             self._watchdog.arm(call.deadline_ns)
-        mark = flow.mark
-        if mark is not call.mark or mark.cause is not BlockCause.NONE:
-            account(call, mark, now_ns)
         if batch.observer is not None:
             batch.observer(Started(call.index, call.attempt))
 

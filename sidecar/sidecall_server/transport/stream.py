@@ -30,6 +30,8 @@ _log = logging.getLogger("sidecall.transport")
 _FIRST_MESSAGE_S = 0.5
 """Seconds that the first message may take once the sidecar drains."""
 
+_MANY_EVENTS = 10_000
+
 _MAX_TEXT_CHARS = 256 * 1024
 """Text of one event: at most 1 MiB, a quarter of what a default client takes."""
 
@@ -39,13 +41,24 @@ Event = tool_service_pb2.BatchEvent
 
 
 class _Events:
-    """Events that were not sent yet. All that occur in one loop turn go into one message."""
+    """Events that were not sent yet. All that occur in one loop turn go into one message.
+
+    Where very many wait for a client that does not read, only the newest progress of each
+    call is kept: a tool that reports in a tight loop must not fill the memory.
+    """
 
     def __init__(self) -> None:
         self._events: list[CallEvent] = []
+        self._progress: dict[int, int] = {}  # position of the newest progress of each call
         self._some = asyncio.Event()
 
     def __call__(self, event: CallEvent) -> None:
+        if type(event) is Progress:
+            newest = self._progress.get(event.index)
+            if newest is not None and len(self._events) > _MANY_EVENTS:
+                self._events[newest] = event
+                return
+            self._progress[event.index] = len(self._events)
         self._events.append(event)
         self._some.set()
 
@@ -58,6 +71,7 @@ class _Events:
         await self._some.wait()
         self._some.clear()
         events, self._events = self._events, []
+        self._progress.clear()
         return events
 
 

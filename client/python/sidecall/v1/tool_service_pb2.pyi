@@ -97,8 +97,8 @@ class GetCapabilitiesResponse(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Features that this sidecar has. Known names: "stream_batch", "references".
-        Clients MUST ignore names that they do not know.
+        """Features that this sidecar has. Known names: "references", "result_budgets",
+        "stream_batch". Clients MUST ignore names that they do not know.
         """
 
     def __init__(
@@ -239,7 +239,10 @@ class ExecuteBatchRequest(_message.Message):
     session_id: _builtins.str
     """Session whose earlier results may be referenced. Feature "sessions"."""
     max_response_bytes: _builtins.int
-    """Bytes that the results may take together. Feature "result_budgets"."""
+    """Bytes that the results may take together; 0 means
+    GetCapabilitiesResponse.default_max_response_bytes. Contents that do not fit are
+    cut, the largest first: head and tail are kept, and ToolResult.truncated is set.
+    """
     disable_references: _builtins.bool
     """Turns references off for this batch: argument strings are passed as they are."""
     @_builtins.property
@@ -400,7 +403,7 @@ class StreamStart(_message.Message):
     session_id: _builtins.str
     """See ExecuteBatchRequest.session_id."""
     max_response_bytes: _builtins.int
-    """See ExecuteBatchRequest.max_response_bytes."""
+    """Bytes that one result, and one message of events, may take."""
     disable_references: _builtins.bool
     """See ExecuteBatchRequest.disable_references."""
     @_builtins.property

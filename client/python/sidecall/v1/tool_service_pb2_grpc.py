@@ -31,8 +31,10 @@ class ToolServiceStub(object):
     Two planes of errors. A non-OK RPC status means that no call of the batch was
     started by this RPC: it is safe to fix the request, or to wait, and send it again. An
     OK status means that the batch was accepted; everything about a call, failures
-    included, is in its ToolResult. Every non-OK status carries a
+    included, is in its ToolResult. Every non-OK status that the sidecar sends carries a
     google.rpc.ErrorInfo with domain "sidecall.dev" and a reason in UPPER_SNAKE_CASE.
+    A status that a client's own library makes, when a deadline passes or a connection
+    is lost, has none and says nothing about what was started.
     """
 
     def __init__(self, channel):
@@ -69,8 +71,10 @@ class ToolServiceServicer(object):
     Two planes of errors. A non-OK RPC status means that no call of the batch was
     started by this RPC: it is safe to fix the request, or to wait, and send it again. An
     OK status means that the batch was accepted; everything about a call, failures
-    included, is in its ToolResult. Every non-OK status carries a
+    included, is in its ToolResult. Every non-OK status that the sidecar sends carries a
     google.rpc.ErrorInfo with domain "sidecall.dev" and a reason in UPPER_SNAKE_CASE.
+    A status that a client's own library makes, when a deadline passes or a connection
+    is lost, has none and says nothing about what was started.
     """
 
     def GetCapabilities(self, request, context):
@@ -108,14 +112,16 @@ class ToolServiceServicer(object):
         Status codes (no call was started):
         * INVALID_ARGUMENT: the request is malformed: more calls than
         GetCapabilitiesResponse.max_calls_per_batch, an unknown enum value, a negative
-        duration or an invalid limit. Fix the request.
+        duration or an invalid limit, or ids and names, which the results repeat, that
+        take more than a quarter of the response. Fix the request.
         * UNIMPLEMENTED (reason FEATURE_UNSUPPORTED): a field is set whose feature
         this sidecar does not have. Clear the field; see
         GetCapabilitiesResponse.features.
         * DEADLINE_EXCEEDED: the RPC arrived with no time left.
-        * RESOURCE_EXHAUSTED: the request is larger than
-        GetCapabilitiesResponse.max_message_bytes, or too many batches are open
-        (reason TOO_MANY_BATCHES, with RetryInfo). Split it, or retry after the delay.
+        * RESOURCE_EXHAUSTED: too many batches are open (reason TOO_MANY_BATCHES, with
+        RetryInfo): retry after the delay. Or the request is larger than
+        GetCapabilitiesResponse.max_message_bytes: split it; gRPC itself refuses such a
+        message, without an ErrorInfo.
         * UNAVAILABLE (reason DRAINING): the sidecar is shutting down. Send the batch
         to another one, or retry with backoff.
         * ALREADY_EXISTS (reason REQUEST_ID_REUSED): request_id was used with other
@@ -189,8 +195,10 @@ class ToolService(object):
     Two planes of errors. A non-OK RPC status means that no call of the batch was
     started by this RPC: it is safe to fix the request, or to wait, and send it again. An
     OK status means that the batch was accepted; everything about a call, failures
-    included, is in its ToolResult. Every non-OK status carries a
+    included, is in its ToolResult. Every non-OK status that the sidecar sends carries a
     google.rpc.ErrorInfo with domain "sidecall.dev" and a reason in UPPER_SNAKE_CASE.
+    A status that a client's own library makes, when a deadline passes or a connection
+    is lost, has none and says nothing about what was started.
     """
 
     @staticmethod

@@ -34,8 +34,10 @@ class ToolServiceStub:
     Two planes of errors. A non-OK RPC status means that no call of the batch was
     started by this RPC: it is safe to fix the request, or to wait, and send it again. An
     OK status means that the batch was accepted; everything about a call, failures
-    included, is in its ToolResult. Every non-OK status carries a
+    included, is in its ToolResult. Every non-OK status that the sidecar sends carries a
     google.rpc.ErrorInfo with domain "sidecall.dev" and a reason in UPPER_SNAKE_CASE.
+    A status that a client's own library makes, when a deadline passes or a connection
+    is lost, has none and says nothing about what was started.
     """
 
     @_typing.overload
@@ -69,14 +71,16 @@ class ToolServiceStub:
     Status codes (no call was started):
     * INVALID_ARGUMENT: the request is malformed: more calls than
       GetCapabilitiesResponse.max_calls_per_batch, an unknown enum value, a negative
-      duration or an invalid limit. Fix the request.
+      duration or an invalid limit, or ids and names, which the results repeat, that
+      take more than a quarter of the response. Fix the request.
     * UNIMPLEMENTED (reason FEATURE_UNSUPPORTED): a field is set whose feature
       this sidecar does not have. Clear the field; see
       GetCapabilitiesResponse.features.
     * DEADLINE_EXCEEDED: the RPC arrived with no time left.
-    * RESOURCE_EXHAUSTED: the request is larger than
-      GetCapabilitiesResponse.max_message_bytes, or too many batches are open
-      (reason TOO_MANY_BATCHES, with RetryInfo). Split it, or retry after the delay.
+    * RESOURCE_EXHAUSTED: too many batches are open (reason TOO_MANY_BATCHES, with
+      RetryInfo): retry after the delay. Or the request is larger than
+      GetCapabilitiesResponse.max_message_bytes: split it; gRPC itself refuses such a
+      message, without an ErrorInfo.
     * UNAVAILABLE (reason DRAINING): the sidecar is shutting down. Send the batch
       to another one, or retry with backoff.
     * ALREADY_EXISTS (reason REQUEST_ID_REUSED): request_id was used with other
@@ -113,8 +117,10 @@ class ToolServiceAsyncStub(ToolServiceStub):
     Two planes of errors. A non-OK RPC status means that no call of the batch was
     started by this RPC: it is safe to fix the request, or to wait, and send it again. An
     OK status means that the batch was accepted; everything about a call, failures
-    included, is in its ToolResult. Every non-OK status carries a
+    included, is in its ToolResult. Every non-OK status that the sidecar sends carries a
     google.rpc.ErrorInfo with domain "sidecall.dev" and a reason in UPPER_SNAKE_CASE.
+    A status that a client's own library makes, when a deadline passes or a connection
+    is lost, has none and says nothing about what was started.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -145,14 +151,16 @@ class ToolServiceAsyncStub(ToolServiceStub):
     Status codes (no call was started):
     * INVALID_ARGUMENT: the request is malformed: more calls than
       GetCapabilitiesResponse.max_calls_per_batch, an unknown enum value, a negative
-      duration or an invalid limit. Fix the request.
+      duration or an invalid limit, or ids and names, which the results repeat, that
+      take more than a quarter of the response. Fix the request.
     * UNIMPLEMENTED (reason FEATURE_UNSUPPORTED): a field is set whose feature
       this sidecar does not have. Clear the field; see
       GetCapabilitiesResponse.features.
     * DEADLINE_EXCEEDED: the RPC arrived with no time left.
-    * RESOURCE_EXHAUSTED: the request is larger than
-      GetCapabilitiesResponse.max_message_bytes, or too many batches are open
-      (reason TOO_MANY_BATCHES, with RetryInfo). Split it, or retry after the delay.
+    * RESOURCE_EXHAUSTED: too many batches are open (reason TOO_MANY_BATCHES, with
+      RetryInfo): retry after the delay. Or the request is larger than
+      GetCapabilitiesResponse.max_message_bytes: split it; gRPC itself refuses such a
+      message, without an ErrorInfo.
     * UNAVAILABLE (reason DRAINING): the sidecar is shutting down. Send the batch
       to another one, or retry with backoff.
     * ALREADY_EXISTS (reason REQUEST_ID_REUSED): request_id was used with other
@@ -188,8 +196,10 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
     Two planes of errors. A non-OK RPC status means that no call of the batch was
     started by this RPC: it is safe to fix the request, or to wait, and send it again. An
     OK status means that the batch was accepted; everything about a call, failures
-    included, is in its ToolResult. Every non-OK status carries a
+    included, is in its ToolResult. Every non-OK status that the sidecar sends carries a
     google.rpc.ErrorInfo with domain "sidecall.dev" and a reason in UPPER_SNAKE_CASE.
+    A status that a client's own library makes, when a deadline passes or a connection
+    is lost, has none and says nothing about what was started.
     """
 
     @_abc_1.abstractmethod
@@ -236,14 +246,16 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         Status codes (no call was started):
         * INVALID_ARGUMENT: the request is malformed: more calls than
           GetCapabilitiesResponse.max_calls_per_batch, an unknown enum value, a negative
-          duration or an invalid limit. Fix the request.
+          duration or an invalid limit, or ids and names, which the results repeat, that
+          take more than a quarter of the response. Fix the request.
         * UNIMPLEMENTED (reason FEATURE_UNSUPPORTED): a field is set whose feature
           this sidecar does not have. Clear the field; see
           GetCapabilitiesResponse.features.
         * DEADLINE_EXCEEDED: the RPC arrived with no time left.
-        * RESOURCE_EXHAUSTED: the request is larger than
-          GetCapabilitiesResponse.max_message_bytes, or too many batches are open
-          (reason TOO_MANY_BATCHES, with RetryInfo). Split it, or retry after the delay.
+        * RESOURCE_EXHAUSTED: too many batches are open (reason TOO_MANY_BATCHES, with
+          RetryInfo): retry after the delay. Or the request is larger than
+          GetCapabilitiesResponse.max_message_bytes: split it; gRPC itself refuses such a
+          message, without an ErrorInfo.
         * UNAVAILABLE (reason DRAINING): the sidecar is shutting down. Send the batch
           to another one, or retry with backoff.
         * ALREADY_EXISTS (reason REQUEST_ID_REUSED): request_id was used with other
