@@ -88,9 +88,12 @@ class Runner:
                     try:
                         outcome = await handler(call)
                     except asyncio.CancelledError:
-                        if not call.cancelled:
+                        if call.cancelled:
+                            return
+                        if worker.task.cancelling():
                             raise
-                        return
+                        # Nobody cancelled it: without an outcome its batch would wait for ever.
+                        outcome = internal_failure(call, ExecutionState.UNKNOWN)
                     except Exception:
                         outcome = internal_failure(call, ExecutionState.UNKNOWN)
                     call.worker = None

@@ -229,6 +229,20 @@ async def test_a_handler_that_raises_is_an_internal_error_with_an_id_and_no_more
         b.assert_idle()
 
 
+async def test_a_handler_that_says_it_was_cancelled_although_it_was_not_is_an_internal_error() -> (
+    None
+):
+    async def broken(_: Call) -> Outcome:
+        raise asyncio.CancelledError
+
+    tool = BoundTool(ToolSpec("broken", "", ANY_OBJECT), broken)
+    async with bench(tool, bound("echo", echo)) as b:
+        calls = await b.run([ToolCall("a", "broken"), ToolCall("b", "echo")])
+
+        assert reasons(calls) == ["INTERNAL", "OK"]
+        b.assert_idle()
+
+
 async def test_a_check_that_raises_costs_only_its_own_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
