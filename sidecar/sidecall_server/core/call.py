@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sidecall_server.core.events import Observer
 from sidecall_server.core.outcome import Outcome
@@ -97,6 +97,13 @@ class BlockCause(enum.IntEnum):
     GLOBAL_LIMIT = 9
 
 
+class AttemptClock(Protocol):
+    """Whoever runs an attempt and watches its time."""
+
+    def restart_clock(self) -> None:
+        """Counts the attempt's time from now."""
+
+
 class Call:
     """A call on its way through the engine; what a handler is given.
 
@@ -116,6 +123,7 @@ class Call:
         deadline_ns: When the current attempt must end; 0 for never.
         outcome: What became of it; None before it is final.
         cancelled: Whether the current attempt has been told to end.
+        preparing: Whether the attempt waits for what runs it: its tool has not started.
         on_cancel: Called once when the attempt is told to end; set by a backend that
             cannot be cancelled through its task.
         blocked_ns: Time blocked per cause, for the causes that occurred.
@@ -130,10 +138,11 @@ class Call:
     deadline_ns = 0
     outcome: Outcome | None = None
     cancelled = False
+    preparing = False
     on_cancel: Callable[[], None] | None = None
     blocked_ns: dict[BlockCause, int] | None = None
     mark: Any = None  # the admission's note of what the call has been blocked on
-    worker: Any = None  # the engine's worker that runs the current attempt
+    worker: AttemptClock | None = None  # the engine's worker that runs the current attempt
 
     def __init__(
         self,
@@ -148,6 +157,19 @@ class Call:
         self.options = options
         self.observer = observer
         self.received_ns = received_ns
+
+    def prepare(self) -> None:
+        """Says that the attempt has to wait for what runs it, a process for example.
+
+        Until `restart_clock` the call counts as not started when it is given up.
+        """
+        self.preparing = True
+
+    def restart_clock(self) -> None:
+        """Says that the tool starts now: the attempt's time counts from here."""
+        self.preparing = False
+        if self.worker is not None:
+            self.worker.restart_clock()
 
     def __repr__(self) -> str:
         return f"Call(#{self.index} {self.request.name!r} outcome={self.outcome!r})"

@@ -264,7 +264,12 @@ class Batch:
         if call.started_ns:
             # First the mark, so that nobody takes what the attempt returns for the result.
             call.cancelled = True
-            self.finish(call, Failure(reason, message, ExecutionState.UNKNOWN), now_ns)
+            state = ExecutionState.UNKNOWN
+            if call.preparing:
+                state = ExecutionState.NOT_STARTED
+                call.attempt -= 1
+                call.started_ns = 0
+            self.finish(call, Failure(reason, message, state), now_ns)
             self._host.abandon(call)
             return
         flow = self._flows.get(call.request.name)

@@ -25,14 +25,20 @@ class Worker:
             batch and global permits have been given back then.
     """
 
-    __slots__ = ("abandoned", "call", "flow", "task")
+    __slots__ = ("_runner", "abandoned", "call", "flow", "task")
 
     task: asyncio.Task[None]
 
-    def __init__(self, flow: Flow, call: Call) -> None:
+    def __init__(self, runner: "Runner", flow: Flow, call: Call) -> None:
+        self._runner = runner
         self.flow = flow
         self.call = call
         self.abandoned = False
+
+    def restart_clock(self) -> None:
+        """Counts the attempt's time from now."""
+        if self.call.outcome is None:
+            self._runner.time_attempt(self)
 
 
 class Runner:
@@ -68,7 +74,7 @@ class Runner:
 
     def start(self, flow: Flow, call: Call) -> None:
         """Starts an admitted call, whose permits the new worker holds."""
-        worker = Worker(flow, call)
+        worker = Worker(self, flow, call)
         worker.task = self._loop.create_task(self._work(worker), context=self._context.copy())
         self._workers.add(worker)
 
@@ -82,9 +88,8 @@ class Runner:
         try:
             while True:
                 # It may have become final between its admission and this step.
-                ended_ns = now_ns()
                 if call.outcome is None:
-                    self._begin(worker, call, batch, ended_ns)
+                    self._begin(worker, call, batch)
                     try:
                         outcome = await handler(call)
                     except asyncio.CancelledError:
@@ -99,8 +104,8 @@ class Runner:
                     call.worker = None
                     if worker.abandoned:
                         return
-                    ended_ns = now_ns()
-                    batch.finish(call, outcome, ended_ns)
+                    batch.finish(call, outcome, now_ns())
+                ended_ns = now_ns()
                 if ended_ns >= slices.end_ns and slices.used_up(ended_ns):
                     flow.yielding += 1
                     try:
@@ -122,23 +127,28 @@ class Runner:
             if holds:
                 self.admission.release(flow.kept if worker.abandoned else flow.limiters)
 
-    def _begin(self, worker: Worker, call: Call, batch: Batch, now_ns: int) -> None:
-        flow = worker.flow
-        call.started_ns = now_ns
+    def _begin(self, worker: Worker, call: Call, batch: Batch) -> None:
         call.attempt += 1
         call.worker = worker
-        call.deadline_ns = now_ns + flow.entry.timeout_ns
-        if batch.deadlines.bounded:
-            call.deadline_ns = min(call.deadline_ns, batch.deadlines.of(call))
-        if call.deadline_ns < self._watchdog.wake_ns:
-            self._watchdog.arm(call.deadline_ns)
+        self.time_attempt(worker)
         if batch.observer is not None:
             batch.observer(Started(call.index, call.attempt))
 
+    def time_attempt(self, worker: Worker) -> None:
+        """Starts the clock of a worker's attempt."""
+        call, flow = worker.call, worker.flow
+        call.started_ns = now_ns = self._clock.now_ns()
+        call.deadline_ns = now_ns + flow.entry.timeout_ns
+        deadlines = flow.owner.deadlines
+        if deadlines.bounded:
+            call.deadline_ns = min(call.deadline_ns, deadlines.of(call))
+        if call.deadline_ns < self._watchdog.wake_ns:
+            self._watchdog.arm(call.deadline_ns)
+
     def abandon(self, call: Call) -> None:
         """Tells a running attempt to end; its outcome is already set."""
-        worker: Worker | None = call.worker
-        if worker is None or worker.abandoned:
+        worker = call.worker
+        if not isinstance(worker, Worker) or worker.abandoned:
             return
         worker.abandoned = True
         if call.on_cancel is not None:
@@ -172,9 +182,12 @@ class Runner:
         """Cancels what still runs and waits for it, `grace_s` seconds at most."""
         tasks = [worker.task for worker in self._workers]
         for worker in list(self._workers):
-            worker.call.cancelled = True
-            if worker.call.on_cancel is not None:
-                worker.call.on_cancel()
-            worker.task.cancel()
+            # One that has not taken its first step would never reach its cleanup; it ends
+            # by itself, as its call is final.
+            if worker.call.worker is worker:
+                worker.call.cancelled = True
+                if worker.call.on_cancel is not None:
+                    worker.call.on_cancel()
+                worker.task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
