@@ -19,6 +19,7 @@ class Limits:
         max_processes: Processes for tools with isolation "process".
         timeout_s: Seconds that an attempt may take.
         queue_timeout_s: Seconds that a ready call may wait.
+        max_resolved_bytes: Bytes of the values that references of one batch stand for.
         max_response_bytes: Bytes that the results of one batch may take together.
         max_context_entries: Most entries of a batch's context.
         max_context_value_bytes: Largest key or value of a batch's context.
@@ -35,6 +36,7 @@ class Limits:
     max_processes: int = 2
     timeout_s: float = 60.0
     queue_timeout_s: float = 60.0
+    max_resolved_bytes: int = 64 * 1024 * 1024
     max_response_bytes: int = 3_670_016
     max_context_entries: int = 64
     max_context_value_bytes: int = 4_096

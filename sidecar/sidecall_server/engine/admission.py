@@ -31,6 +31,8 @@ class Flow:
         kept: Limiters whose permits an attempt keeps until it ends.
         limiters: All limiters; from the narrowest to the widest.
         parked: Limiter at which the flow waits for its turn.
+        represents: Narrower limiter that has room, for whose flows this one waits at a
+            wider one.
         mark: What its calls have been blocked on.
         ramp: Calls that may be started in the next iteration of the loop.
         ramping: Whether calls are to be started in the next iteration.
@@ -47,6 +49,7 @@ class Flow:
         "parked",
         "ramp",
         "ramping",
+        "represents",
         "shared",
         "turn_key",
         "waiting",
@@ -69,6 +72,7 @@ class Flow:
         self.shared: tuple[Limiter[Flow], ...] = (batch_limiter, global_limiter)
         self.limiters = (batch_limiter, *self.kept, global_limiter)
         self.parked: Limiter[Flow] | None = None
+        self.represents: Limiter[Flow] | None = None
         self.mark: Mark = UNBLOCKED
         self.ramp = _FIRST_RAMP
         self.ramping = False
@@ -97,6 +101,8 @@ class Admission:
         self._clock = clock
         self._start = start
         self.limiter: Limiter[Flow] = Limiter("sidecar", BlockCause.GLOBAL_LIMIT, max_concurrency)
+        # Limiters whose flows nobody represents any more at a wider one.
+        self._stalled: list[Limiter[Flow]] = []
         # Flows whose calls are started over several iterations of the loop.
         self._scheduled = False
         self._ramping: list[Flow] = []
@@ -105,7 +111,7 @@ class Admission:
         """Takes a ready call; it starts now, or when its turn comes."""
         call.mark = flow.mark
         flow.waiting.append(call)
-        flow.entry.queued += 1
+        flow.entry.queue.count += 1
         if flow.parked is not None or flow.ramping:
             return
         flow.ramping = True
@@ -134,6 +140,7 @@ class Admission:
                 call = _take(flow, now_ns)
                 if not waiting and parked is not None:
                     self._unpark(flow, parked, now_ns)
+                    self._wake_stalled()
                 return call
         self.release(flow.limiters)
         return None
@@ -149,6 +156,7 @@ class Admission:
         for limiter in reversed(limiters):
             if limiter.ring.count:
                 self._wake(limiter)
+        self._wake_stalled()
 
     def withdraw(self, flow: Flow) -> list[Call]:
         """Takes out and returns all waiting calls of a flow."""
@@ -157,64 +165,97 @@ class Admission:
         for call in calls:
             account(call, flow.mark, now_ns)
         flow.waiting.clear()
-        flow.entry.queued -= len(calls)
+        flow.entry.queue.count -= len(calls)
         if flow.parked is not None:
             self._unpark(flow, flow.parked, now_ns)
+            self._wake_stalled()
         return calls
 
     def remove(self, flow: Flow, call: Call) -> None:
         """Takes one waiting call out; raises ValueError when it does not wait."""
         flow.waiting.remove(call)
-        flow.entry.queued -= 1
+        flow.entry.queue.count -= 1
         now_ns = self._clock.now_ns()
         account(call, flow.mark, now_ns)
         if not flow.waiting and flow.parked is not None:
             self._unpark(flow, flow.parked, now_ns)
+            self._wake_stalled()
 
     def _admit(self, flow: Flow) -> bool:
         """Starts the next call of a flow that is not parked, or parks the flow."""
-        blocker = self._exhausted(flow)
+        blocker = self._exhausted(flow) or _overtaken(flow)
         if blocker is not None:
             self._park(flow, blocker)
             return False
+        self._grant(flow)
+        return True
+
+    def _grant(self, flow: Flow) -> None:
+        """Starts the next call of a flow whose limiters all have room."""
         for limiter in flow.limiters:
             limiter.active += 1
             limiter.peak = max(limiter.peak, limiter.active)
         self._start(flow, _take(flow, self._clock.now_ns()))
-        return True
 
     def _park(self, flow: Flow, limiter: Limiter[Flow], *, keeps_turn: bool = False) -> None:
+        changed = flow.mark.cause is not limiter.cause
         flow.parked = limiter
         flow.mark = flow.mark.switch(limiter.cause, self._clock.now_ns())
         if keeps_turn:
             limiter.ring.push_front(flow)
         else:
             limiter.ring.push(flow)
+        if changed:
+            flow.owner.report_parked(flow)
 
     def _unpark(self, flow: Flow, limiter: Limiter[Flow], now_ns: int) -> None:
         limiter.ring.remove(flow)
         flow.parked = None
         flow.mark = flow.mark.switch(BlockCause.NONE, now_ns)
+        self._leave_wider(flow)
 
     def _wake(self, limiter: Limiter[Flow]) -> None:
-        """Gives free permits to parked flows, one call per turn."""
+        """Gives free permits to parked flows, one call per turn.
+
+        Where a wider limiter is exhausted, one flow goes there for all that wait here, and
+        the rest stay: whenever a limiter has room although flows wait, one represents them
+        at a wider limiter, and this is called again when it leaves that.
+        """
         ring = limiter.ring
-        while ring.count and limiter.active < limiter.limit:
+        while ring.count and limiter.active < limiter.limit and not limiter.represented:
             flow = ring.pop()
             flow.parked = None
+            self._leave_wider(flow)
             blocker = self._exhausted(flow)
             if blocker is not None:
-                # One that was bounced by a narrower limiter had its turn and keeps it.
                 wider = flow.limiters.index(blocker) > flow.limiters.index(limiter)
+                if wider and (blocker is self.limiter or limiter is flow.entry.limiter):
+                    # All that wait here lack what this one lacks.
+                    flow.represents = limiter
+                    limiter.represented = True
+                # One that was bounced by a narrower limiter had its turn and keeps it.
                 self._park(flow, blocker, keeps_turn=not wider)
                 continue
-            # Before the start, so that the wait is booked on what ended it.
-            self._admit(flow)
+            # Before the mark changes, so that the wait is booked on what ended it.
+            self._grant(flow)
             if flow.waiting:
                 flow.parked = limiter
                 ring.push(flow)
             else:
                 flow.mark = flow.mark.switch(BlockCause.NONE, self._clock.now_ns())
+
+    def _leave_wider(self, flow: Flow) -> None:
+        """Has another flow represent those that this one stood for."""
+        limiter = flow.represents
+        if limiter is not None:
+            flow.represents = None
+            limiter.represented = False
+            if limiter.ring.count:
+                self._stalled.append(limiter)
+
+    def _wake_stalled(self) -> None:
+        while self._stalled:
+            self._wake(self._stalled.pop())
 
     def _exhausted(self, flow: Flow) -> Limiter[Flow] | None:
         for limiter in flow.limiters:
@@ -252,19 +293,25 @@ class Admission:
 
     def _climb_one(self, flow: Flow) -> bool:
         """Starts one call, if there is one and permits allow it."""
-        if flow.waiting and flow.parked is None:
-            if self._admit(flow):
-                return True
-            flow.owner.report_parked(flow)
+        if flow.waiting and flow.parked is None and self._admit(flow):
+            return True
         flow.ramping = False
         return False
 
 
 def _take(flow: Flow, now_ns: int) -> Call:
     """Takes the first waiting call of a flow, which has its permits, and books its wait."""
-    flow.entry.queued -= 1
+    flow.entry.queue.count -= 1
     call = flow.waiting.popleft()
     mark = flow.mark
     if mark is not call.mark or mark.cause is not BlockCause.NONE:
         account(call, mark, now_ns)
     return call
+
+
+def _overtaken(flow: Flow) -> Limiter[Flow] | None:
+    """A limiter that has room but at which others wait, because a wider one had none."""
+    for limiter in flow.limiters:
+        if limiter.represented and limiter.ring.count:
+            return limiter
+    return None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from sidecall_server.core.call import BatchOptions, BlockCause, Call, Mode, OnFailure
+from sidecall_server.core.defaults import Limits
 from sidecall_server.core.events import Finished, Observer, Queued
 from sidecall_server.core.outcome import (
     ExecutionState,
@@ -23,12 +24,10 @@ from sidecall_server.engine.bugs import internal_failure
 from sidecall_server.engine.deadlines import BATCH_OVER, Deadlines
 from sidecall_server.engine.registry import tool_not_found
 from sidecall_server.engine.resolver import Resolver
+from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.watchdog import NEVER, Watchdog
 from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.concurrency import Limiter
-
-_MAX_READY_AT_ONCE = 256
-"""Calls that become ready in one iteration of the event loop because of one outcome."""
 
 
 class Host(Protocol):
@@ -36,8 +35,8 @@ class Host(Protocol):
 
     clock: Clock
     admission: Admission
-
     watchdog: Watchdog
+    slices: Slices
 
     def abandon(self, call: Call) -> None:
         """Tells a running attempt to end; its outcome is already set."""
@@ -50,6 +49,7 @@ class Batch:
 
     Attributes:
         options: What holds for all calls.
+        tools: The tools in force when it was opened.
         calls: The calls by position.
         plan: Their order.
         resolver: Their references.
@@ -71,7 +71,7 @@ class Batch:
         host: Host,
         tools: Mapping[str, ToolPolicies],
         options: BatchOptions,
-        max_argument_depth: int,
+        limits: Limits,
         max_concurrency: int,
         observer: Observer | None = None,
     ) -> None:
@@ -79,12 +79,12 @@ class Batch:
         self._now_ns = host.clock.now_ns
         self._watchdog = host.watchdog
         self._admission = host.admission
-        self._tools = tools
+        self.tools = tools
         self.options = options
         self.observer = observer
         self.calls: dict[int, Call] = {}
         self.plan = Plan(options.mode, options.on_failure)
-        self.resolver = Resolver(self.calls, tools, max_argument_depth)
+        self.resolver = Resolver(self.calls, tools, limits)
         self.edges: dict[int, list[int]] = {}
         self.refused: dict[int, Failure] = {}
         self.held: set[int] = set()
@@ -145,12 +145,13 @@ class Batch:
             self._swept = True
             for call in self._withdraw_all():
                 self.finish(call, _stopped(), now_ns)
-        for index in step.ready[:_MAX_READY_AT_ONCE]:
+        for count, index in enumerate(step.ready, 1):
             self.make_ready(self.calls[index])
-        if len(step.ready) > _MAX_READY_AT_ONCE:
-            # Thousands may have waited for one call: others get a turn in between.
-            rest = Step(step.ready[_MAX_READY_AT_ONCE:])
-            self.done.get_loop().call_soon(self.apply, rest)
+            if count < len(step.ready) and self._host.slices.used_up(self._now_ns()):
+                # Thousands may have waited for one call, or for large results: others get
+                # a turn in between.
+                self.done.get_loop().call_soon(self.apply, Step(step.ready[count:]))
+                return
 
     def make_ready(self, call: Call) -> None:
         """Passes a call whose turn has come through admission."""
@@ -207,14 +208,15 @@ class Batch:
         return values if isinstance(values, Failure) else flow.entry.admit(call, values)
 
     def _not_found(self, call: Call) -> Failure:
-        return tool_not_found(call.request.name, self._tools)
+        return tool_not_found(call.request.name, self.tools)
 
     def _flow(self, name: str) -> Flow | None:
-        entry = self._tools.get(name)
+        entry = self.tools.get(name)
         if entry is None:
             return None
         key = (self.options.caller, id(self))
         flow = Flow(entry, self, key, self._limiter, self._admission.limiter)
+        entry.queue.join(key, flow.waiting)
         self._flows[name] = flow
         return flow
 
@@ -297,6 +299,8 @@ class Batch:
 
     def disband(self) -> None:
         """Breaks its cycles, so that a large batch is freed without a garbage collection."""
+        for flow in self._flows.values():
+            flow.entry.queue.leave(flow.turn_key)
         self._flows.clear()
 
     def _withdraw_all(self) -> list[Call]:
@@ -305,15 +309,12 @@ class Batch:
 
     def expire(self, now_ns: int) -> int:
         """Ends what has waited too long; returns when to ask again."""
-        next_ns = self.deadlines.batch_ns
-        if now_ns >= next_ns:
+        if now_ns >= self.deadlines.batch_ns:
             self.cancel(Reason.BATCH_DEADLINE, BATCH_OVER)
             return NEVER
-        for call, deadline_ns in self.deadlines.open_calls():
-            if now_ns >= deadline_ns:
-                self.give_up(call, *self.deadlines.missed(call))
-            else:
-                next_ns = min(next_ns, deadline_ns)
+        for call in self.deadlines.pop_due(now_ns):
+            self.give_up(call, *self.deadlines.missed(call))
+        next_ns = self.deadlines.next_ns()
         for flow in list(self._flows.values()):
             timeout_ns = flow.entry.queue_timeout_ns
             while flow.waiting and now_ns >= flow.waiting[0].ready_ns + timeout_ns:

@@ -1,6 +1,6 @@
 """When the calls of a batch must be final."""
 
-from collections.abc import Iterator
+from heapq import heappop, heappush
 
 from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import Reason
@@ -22,13 +22,14 @@ class Deadlines:
     def __init__(self, batch_ns: int | None) -> None:
         self.batch_ns = NEVER if batch_ns is None else batch_ns
         self.bounded = batch_ns is not None
-        self._timed: list[Call] = []
+        self._timed: list[tuple[int, int, Call]] = []  # a heap by deadline and position
 
     def add(self, call: Call) -> int:
         """Takes note of a call with a timeout; returns its deadline."""
         self.bounded = True
-        self._timed.append(call)
-        return _own_deadline(call)
+        deadline_ns = _own_deadline(call)
+        heappush(self._timed, (deadline_ns, call.index, call))
+        return deadline_ns
 
     def of(self, call: Call) -> int:
         """When a call must be final: its own deadline or the batch's."""
@@ -40,11 +41,18 @@ class Deadlines:
             return Reason.CALL_DEADLINE, "The time for the call is over."
         return Reason.BATCH_DEADLINE, BATCH_OVER
 
-    def open_calls(self) -> Iterator[tuple[Call, int]]:
-        """The calls with a timeout of their own that are not final, and their deadlines."""
-        self._timed = [call for call in self._timed if call.outcome is None]
-        for call in list(self._timed):
-            yield call, _own_deadline(call)
+    def pop_due(self, now_ns: int) -> list[Call]:
+        """Takes out the calls whose own deadline has come and that are not final."""
+        due: list[Call] = []
+        while self._timed and (self._timed[0][0] <= now_ns or self._timed[0][2].outcome):
+            call = heappop(self._timed)[2]
+            if call.outcome is None:
+                due.append(call)
+        return due
+
+    def next_ns(self) -> int:
+        """The next deadline of the batch or of a call."""
+        return min(self.batch_ns, self._timed[0][0] if self._timed else NEVER)
 
 
 def _own_deadline(call: Call) -> int:

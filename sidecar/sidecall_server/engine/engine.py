@@ -94,7 +94,7 @@ class Engine:
             self,
             self.registry.tools,
             options,
-            self.limits.max_argument_depth,
+            self.limits,
             most if wanted is None else min(wanted, most),
             observer,
         )
@@ -157,5 +157,5 @@ class Engine:
         limiters = {"sidecar": self.admission.limiter.statistics()}
         for limiter in self.registry.limiters():
             limiters[limiter.name] = limiter.statistics()
-        queued = sum(entry.queued for entry in self.registry.tools.values())
+        queued = sum(entry.queue.count for entry in self.registry.tools.values())
         return EngineStatistics(len(self._open), self._runner.active, queued, limiters)

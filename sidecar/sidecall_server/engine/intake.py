@@ -38,7 +38,7 @@ async def take_in(batch: Batch, requests: Sequence[ToolCall], slices: Slices) ->
     batch.seal()
     for count, index in enumerate(step.ready):
         batch.make_ready(batch.calls[index])
-        if count % _STRIDE == _STRIDE - 1:
+        if count % _STRIDE == _STRIDE - 1 or linked:
             await slices.breathe()
     batch.start_ready()
 
@@ -48,7 +48,7 @@ async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
     names, resolver = batch.resolver.names, batch.resolver
     for call in batch.calls.values():
         names.add(call.index, call.request.id, call.request.name)
-    for count, call in enumerate(linked):
+    for call in linked:
         ids = resolver.ids(call)
         if ids:
             dependencies = resolver.dependencies(call, ids, names.find)
@@ -56,8 +56,7 @@ async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
                 batch.refused[call.index] = dependencies
             else:
                 batch.edges[call.index] = dependencies
-        if count % _STRIDE == _STRIDE - 1:
-            await slices.breathe()
+        await slices.breathe()
     refuse_cycles(batch)
 
 

@@ -14,6 +14,7 @@ from sidecall_server.core.ports import BoundTool
 from sidecall_server.core.tool import ToolSpec
 from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.concurrency import Limiter
+from sidecall_server.policy.queue import ToolQueue
 
 _MAX_NEAR_NAMES = 5
 _NEAR_PERCENT = 60
@@ -38,6 +39,7 @@ class Registry:
             "threads": Limiter("threads", BlockCause.GROUP_LIMIT, limits.max_threads),
             "processes": Limiter("processes", BlockCause.GROUP_LIMIT, limits.max_processes),
         }
+        self._queues: dict[str, ToolQueue] = {}
         self.tools: Mapping[str, ToolPolicies] = {}
         self.revision = _revision(())
 
@@ -61,6 +63,8 @@ class Registry:
         for name, entry in entries.items():
             self._limiters[name] = entry.limiter
             entry.limiter.limit = self._limit_of(entry.spec)
+            self._queues[name] = entry.queue
+            entry.queue.max_calls = self._max_queue_of(entry.spec)
         self.tools = dict(sorted(entries.items()))
         self.revision = _revision(entry.spec for entry in self.tools.values())
 
@@ -71,15 +75,23 @@ class Registry:
                 spec.name, BlockCause.TOOL_LIMIT, self._limit_of(spec)
             )
             groups = tuple(self._groups[name] for name in spec.groups)
-            return ToolPolicies(tool, self._limits, limiter, groups)
+            queue = self._queues.get(spec.name) or ToolQueue(self._max_queue_of(spec))
+            return ToolPolicies(tool, self._limits, limiter, groups, queue)
         except KeyError as error:
             raise ValueError(f"tool {spec.name!r}: there is no group {error}") from None
         except ValueError as error:
             raise ValueError(f"tool {spec.name!r} of {tool.source}: {error}") from None
 
     def _limit_of(self, spec: ToolSpec) -> int:
+        # Half of what tools share, so that one whose attempts never end leaves room for the
+        # rest. Processes are killed in the end: they need no such reserve.
         most = self._limits.max_tool_concurrency
+        if "threads" in spec.groups:
+            most = min(most, max(1, self._limits.max_threads // 2))
         return most if spec.max_concurrency is None else min(spec.max_concurrency, most)
+
+    def _max_queue_of(self, spec: ToolSpec) -> int:
+        return self._limits.max_queue if spec.max_queue is None else spec.max_queue
 
     def limiters(self) -> Iterable[Limiter[Any]]:
         """All limiters of tools and groups."""

@@ -1,13 +1,13 @@
 """References of one batch: which calls they mean, and the values they stand for."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from sidecall_server.core import references
 from sidecall_server.core.call import Arguments, Call, ToolCall
+from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import Failure, Reason, Success, not_started
 from sidecall_server.core.references import Names, Reference
 from sidecall_server.policy.argument_text import ArgumentsError, parse
@@ -26,16 +26,17 @@ class Resolver:
         results: Calls by position, for their outcomes.
     """
 
-    __slots__ = ("_json", "_max_depth", "_tools", "names", "results", "values")
+    __slots__ = ("_json", "_limits", "_resolved_bytes", "_tools", "names", "results", "values")
 
     def __init__(
-        self, results: dict[int, Call], tools: Mapping[str, ToolPolicies], max_depth: int
+        self, results: dict[int, Call], tools: Mapping[str, ToolPolicies], limits: Limits
     ) -> None:
         self.names = Names()
         self.values: dict[int, Arguments] = {}
         self.results = results
         self._tools = tools
-        self._max_depth = max_depth
+        self._limits = limits
+        self._resolved_bytes = 0
         self._json: dict[int, Any] = {}
 
     def ids(self, call: Call) -> list[str]:
@@ -44,7 +45,7 @@ class Resolver:
         ids = list(request.depends_on)
         if self._enabled(call) and references.may_hold_references(request.arguments):
             try:
-                values = parse(request.arguments, self._max_depth)
+                values = parse(request.arguments, self._limits.max_argument_depth)
             except ArgumentsError:
                 return ids  # reported when the call's turn has come
             ids += [reference.id for reference in references.find(values)]
@@ -86,19 +87,44 @@ class Resolver:
         outcome = self.results[index].outcome
         if not isinstance(outcome, Success):
             raise references.UnresolvedError(f"{reference} has no result")
+        if reference.pointer:
+            part = self._part(reference, index, outcome)
+            text, is_json = (
+                (part, False) if isinstance(part, str) else (to_json(part).decode(), True)
+            )
+        else:
+            text, is_json = outcome.text, outcome.is_json
+        self._count(reference, len(text))
+        # A tool may change what it is given: each call gets a value of its own.
+        return from_json(text) if is_json else text
+
+    def _part(self, reference: Reference, index: int, outcome: Success) -> Any:
+        if index not in self._json:
+            self._json[index] = from_json(outcome.text) if outcome.is_json else _read(outcome.text)
         try:
-            value = references.follow(self._value(index, outcome), reference.pointer)
+            return references.follow(self._json[index], reference.pointer)
         except references.UnresolvedError as error:
             raise references.UnresolvedError(f"{reference}: {error}") from None
-        # A tool may change what it is given: each call gets a value of its own.
-        return deepcopy(value) if isinstance(value, dict | list) else value
 
-    def _value(self, index: int, outcome: Success) -> Any:
-        if not outcome.is_json:
-            return outcome.text
-        if index not in self._json:
-            self._json[index] = from_json(outcome.text)
-        return self._json[index]
+    def _count(self, reference: Reference, size: int) -> None:
+        """A few references to references would otherwise fill the memory."""
+        self._resolved_bytes += size
+        most = self._limits.max_resolved_bytes
+        if self._resolved_bytes > most:
+            raise references.UnresolvedError(
+                f"{reference}: the values that the turn's references stand for take more than "
+                f"{most} bytes together"
+            )
+
+
+def _read(text: str) -> Any:
+    """The value of text that is a JSON object or array, or else the text."""
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            return from_json(text)
+        except ValueError:
+            return text
+    return text
 
 
 def unresolved(request: ToolCall, why: str) -> Failure:

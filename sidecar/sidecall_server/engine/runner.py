@@ -104,6 +104,11 @@ class Runner:
                     call.worker = None
                     if worker.abandoned:
                         return
+                    if call.preparing:
+                        # What was to run it is not to be had: no attempt was started.
+                        call.preparing = False
+                        call.attempt -= 1
+                        call.started_ns = 0
                     batch.finish(call, outcome, now_ns())
                 ended_ns = now_ns()
                 if ended_ns >= slices.end_ns and slices.used_up(ended_ns):
@@ -161,7 +166,7 @@ class Runner:
         next_ns = NEVER
         for worker in list(self._workers):
             call = worker.call
-            if call.outcome is not None or not call.started_ns:
+            if call.outcome is not None or not call.started_ns or call.preparing:
                 continue
             if now_ns < call.deadline_ns:
                 next_ns = min(next_ns, call.deadline_ns)

@@ -52,7 +52,8 @@ class StreamIntake:
             return
         ids = batch.resolver.ids(call)
         known = [self._arrived(call_id) for call_id in ids]
-        if None in known:
+        if None in known or not self._may_start_early(request.name):
+            # Linked at the seal: until then an id that is known may still be repeated.
             self._pending[index] = ids
             batch.held.add(index)
             self._report(call, BlockCause.SEAL)
@@ -60,13 +61,8 @@ class StreamIntake:
         dependencies = [position for position in known if position is not None]
         if dependencies:
             batch.edges[index] = dependencies
-        hold = not self._may_start_early(request.name)
-        if hold:
-            batch.held.add(index)
-            self._report(call, BlockCause.SEAL)
-        elif dependencies:
             self._report(call, BlockCause.REFERENCE)
-        batch.apply(batch.plan.add(index, dependencies, hold=hold))
+        batch.apply(batch.plan.add(index, dependencies))
 
     def seal(self, call_count: int) -> None:
         """Ends the turn.
@@ -111,7 +107,7 @@ class StreamIntake:
                 batch.plan.unlink(index, dependencies)
 
     def _arrived(self, call_id: str) -> int | None:
-        """Position of the call that an id means, where nothing that comes can change it."""
+        """Position of the call that an id means, if that call was sent."""
         try:
             position = self.batch.resolver.names.position(call_id)
         except UnresolvedError:
@@ -119,7 +115,7 @@ class StreamIntake:
         return position if position in self.batch.calls else None
 
     def _may_start_early(self, name: str) -> bool:
-        entry = self._engine.registry.tools.get(name)
+        entry = self.batch.tools.get(name)
         return entry is not None and entry.spec.effects is Effects.READ_ONLY
 
     def _report(self, call: Call, cause: BlockCause) -> None:

@@ -15,6 +15,7 @@ from sidecall_server.core.outcome import ExecutionState, Failure, Reason
 from sidecall_server.core.ports import BoundTool, Handler, Layer
 from sidecall_server.policy.arguments import ArgumentsPolicy
 from sidecall_server.policy.concurrency import Limiter
+from sidecall_server.policy.queue import ToolQueue
 
 _QUEUE_FULL_RETRY_S = 1.0
 
@@ -34,8 +35,7 @@ class ToolPolicies:
         groups: Permits that it shares with other tools.
         timeout_ns: Time that one attempt may take.
         queue_timeout_ns: Time that a ready call may wait.
-        max_queue: Most calls that may be ready and waiting.
-        queued: Calls that are ready and waiting.
+        queue: Its ready calls that wait; belongs to its name like the permits.
     """
 
     __slots__ = (
@@ -43,9 +43,8 @@ class ToolPolicies:
         "groups",
         "handler",
         "limiter",
-        "max_queue",
+        "queue",
         "queue_timeout_ns",
-        "queued",
         "spec",
         "timeout_ns",
     )
@@ -56,6 +55,7 @@ class ToolPolicies:
         limits: Limits,
         limiter: Limiter[Any],
         groups: tuple[Limiter[Any], ...],
+        queue: ToolQueue,
     ) -> None:
         """Builds the policies; raises ValueError where the tool's schema is invalid."""
         spec = tool.spec
@@ -66,8 +66,7 @@ class ToolPolicies:
         self.groups = groups
         self.timeout_ns = int((spec.timeout_s or limits.timeout_s) * 1e9)
         self.queue_timeout_ns = int((spec.queue_timeout_s or limits.queue_timeout_s) * 1e9)
-        self.max_queue = limits.max_queue if spec.max_queue is None else spec.max_queue
-        self.queued = 0
+        self.queue = queue
         self._arguments = ArgumentsPolicy(
             spec.input_schema, tool.prepare, limits.max_argument_depth
         )
@@ -84,14 +83,12 @@ class ToolPolicies:
         if failure is not None:
             return failure
         # Before the permits: a full queue answers at once.
-        if self.queued >= self.max_queue and self._queue_is_full():
-            return _queue_full(self.spec.name)
+        queue = self.queue
+        if queue.count >= queue.max_calls:
+            free = max(0, self.limiter.limit - self.limiter.active)
+            if queue.is_full(call.options.caller, free):
+                return _queue_full(self.spec.name)
         return None
-
-    def _queue_is_full(self) -> bool:
-        """Whether a call that becomes ready now has neither a permit nor a place to wait."""
-        limiter = self.limiter
-        return self.queued >= self.max_queue + max(0, limiter.limit - limiter.active)
 
 
 def stack(*layers: Layer) -> Layer:

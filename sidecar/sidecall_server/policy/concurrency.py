@@ -103,9 +103,10 @@ class Limiter(Generic[P]):
         limit: Most permits that may be held.
         active: Permits that are held.
         ring: Parties that wait.
+        represented: Whether one party waits at a wider limiter for all that wait here.
     """
 
-    __slots__ = ("active", "cause", "limit", "name", "peak", "ring")
+    __slots__ = ("active", "cause", "limit", "name", "peak", "represented", "ring")
 
     def __init__(self, name: str, cause: BlockCause, limit: int) -> None:
         self.name = name
@@ -113,6 +114,7 @@ class Limiter(Generic[P]):
         self.limit = limit
         self.active = 0
         self.peak = 0
+        self.represented = False
         self.ring: Rotation[P] = Rotation()
 
     def __repr__(self) -> str:

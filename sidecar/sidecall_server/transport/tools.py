@@ -65,7 +65,7 @@ def _message(entry: ToolPolicies) -> tool_pb2.Tool:
     if spec.output_schema is not None:
         message.output_schema = json.dumps(spec.output_schema, ensure_ascii=False)
     message.limits.max_concurrency = entry.limiter.limit
-    message.limits.max_queue = entry.max_queue
+    message.limits.max_queue = entry.queue.max_calls
     message.limits.timeout.CopyFrom(duration(entry.timeout_ns))
     message.limits.queue_timeout.CopyFrom(duration(entry.queue_timeout_ns))
     return message

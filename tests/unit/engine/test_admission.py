@@ -22,17 +22,17 @@ def waiting(engine: Engine) -> dict[str, int]:
 async def test_a_call_that_lacks_one_permit_holds_none() -> None:
     slow, other = Gate(), Gate()
     async with bench(
-        bound("slow", slow, max_concurrency=1, groups=("threads",)),
-        bound("other", other, groups=("threads",)),
-        max_threads=2,
+        bound("slow", slow, max_concurrency=1, groups=("processes",)),
+        bound("other", other, groups=("processes",)),
+        max_processes=2,
     ) as b:
         await b.start(calls_of("slow", 3))
-        assert held(b.engine) == {"slow": 1, "threads": 1, "sidecar": 1}
+        assert held(b.engine) == {"slow": 1, "processes": 1, "sidecar": 1}
         assert waiting(b.engine) == {"slow": 1}
 
         await b.start(calls_of("other", 2))
-        assert held(b.engine) == {"slow": 1, "other": 1, "threads": 2, "sidecar": 2}
-        assert waiting(b.engine) == {"slow": 1, "threads": 1}
+        assert held(b.engine) == {"slow": 1, "other": 1, "processes": 2, "sidecar": 2}
+        assert waiting(b.engine) == {"slow": 1, "processes": 1}
 
 
 async def test_the_limit_of_a_tool_holds_across_batches() -> None:
@@ -88,9 +88,9 @@ async def test_one_tool_takes_at_most_half_of_the_sidecar() -> None:
 async def test_a_group_is_shared_by_its_tools() -> None:
     first, second = Gate(), Gate()
     async with bench(
-        bound("first", first, groups=("threads",)),
-        bound("second", second, groups=("threads",)),
-        max_threads=3,
+        bound("first", first, groups=("processes",)),
+        bound("second", second, groups=("processes",)),
+        max_processes=3,
     ) as b:
         turns = [await b.start(calls_of(name, 4)) for name in ("first", "second")]
         for index in range(4):
@@ -100,7 +100,7 @@ async def test_a_group_is_shared_by_its_tools() -> None:
             await settle()
 
         assert [reasons(turn.calls()) for turn in turns] == [["OK"] * 4] * 2
-        assert b.engine.statistics().limiters["threads"].peak == 3
+        assert b.engine.statistics().limiters["processes"].peak == 3
         b.assert_idle()
 
 

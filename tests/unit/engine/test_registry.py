@@ -33,9 +33,9 @@ def test_the_values_in_force_are_the_tools_or_the_defaults() -> None:
     )
     plain, own = tools.tools["plain"], tools.tools["own"]
 
-    assert (plain.limiter.limit, plain.max_queue) == (50, 10_000)
+    assert (plain.limiter.limit, plain.queue.max_calls) == (50, 10_000)
     assert (plain.timeout_ns, plain.queue_timeout_ns) == (60_000_000_000, 60_000_000_000)
-    assert (own.limiter.limit, own.max_queue) == (7, 0)
+    assert (own.limiter.limit, own.queue.max_calls) == (7, 0)
     assert (own.timeout_ns, own.queue_timeout_ns) == (500_000_000, 2_000_000_000)
     assert tools.tools["greedy"].limiter.limit == 50
 

@@ -1,5 +1,7 @@
 """Arguments against a tool's schema, with defaults applied."""
 
+import difflib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,7 +152,56 @@ def test_all_violations_are_listed_up_to_a_bound() -> None:
 
     assert failure is not None
     assert len(failure.violations) == 20
-    assert "and 30 more" in failure.message
+    assert failure.message.endswith("\n- and more")
+
+
+def test_errors_of_large_arguments_are_not_all_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = ArgumentsPolicy(CITY)
+
+    def forbidden(_: object) -> None:
+        raise AssertionError("the validator would make all errors")
+
+    validator = policy._validator
+    fake = SimpleNamespace(validate=validator.validate, iter_errors=forbidden)
+    monkeypatch.setattr(policy, "_validator", fake)
+    failure = policy.check({"city": "Rome", "tags": list(range(100_000))})
+
+    assert failure is not None
+    assert [violation.field for violation in failure.violations] == ["/tags/0"]
+
+
+def test_many_unexpected_fields_are_looked_at_and_told_in_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[str] = []
+
+    def close_matches(name: str, names: list[str], n: int) -> list[str]:
+        looked_at.append(name)
+        return names[:n]
+
+    monkeypatch.setattr(difflib, "get_close_matches", close_matches)
+    for count in (100, 100_000):
+        looked_at.clear()
+        failure = check({f"unexpected_{number}": 1 for number in range(count)} | {"city": "Rome"})
+        assert failure is not None
+        assert 1 <= len(looked_at) <= 20
+        assert len(failure.message) < 4_200
+        assert "known fields: city" in failure.message
+
+
+def test_what_is_said_is_bounded_whatever_the_names_are_like() -> None:
+    names = [f"{number:03}" + "n" * 5_000 for number in range(200)]
+    schema: dict[str, object] = {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in names},
+        "additionalProperties": False,
+    }
+    for arguments in (dict.fromkeys(names, 1), {"x" * 10**6: 1}, {name + "x": 1 for name in names}):
+        failure = check(arguments, schema)
+        assert failure is not None
+        assert len(failure.message) <= 4_096
+        for violation in failure.violations:
+            assert len(violation.field) + len(violation.message) < 1_300
 
 
 def test_a_long_value_does_not_hide_what_was_expected() -> None:

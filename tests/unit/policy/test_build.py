@@ -9,6 +9,7 @@ from sidecall_server.core.ports import BoundTool, Handler, Layer
 from sidecall_server.core.tool import ToolSpec
 from sidecall_server.policy.build import ToolPolicies, stack
 from sidecall_server.policy.concurrency import Limiter
+from sidecall_server.policy.queue import ToolQueue
 
 
 def layer(name: str, log: list[str]) -> Layer:
@@ -51,7 +52,7 @@ async def test_a_call_is_validated_before_the_queue_is_asked() -> None:
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
     tool = BoundTool(ToolSpec("t", "", schema, max_queue=0), handler)
     full: Limiter[Any] = Limiter("t", BlockCause.TOOL_LIMIT, 0)
-    policies = ToolPolicies(tool, Limits(), full, ())
+    policies = ToolPolicies(tool, Limits(), full, (), ToolQueue(0))
 
     def reason(arguments: str) -> Reason:
         call = Call(0, ToolCall("", "t", arguments), BatchOptions(), None, 1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecall_server.policy.argument_text import ArgumentsError, parse
+from sidecall_server.policy.argument_text import _HUGE_MANTISSA, ArgumentsError, parse
 
 DEPTH = 128
 
@@ -129,3 +129,11 @@ def test_many_brackets_side_by_side_are_not_deep() -> None:
 
 def test_brackets_inside_text_are_not_depth() -> None:
     assert parse('{"a": "' + "[{" * 500 + '"}', DEPTH) == {"a": "[{" * 500}
+
+
+def test_each_run_of_digits_is_counted_once() -> None:
+    """Elsewhere than at its beginning a run of digits must not be looked at again."""
+    text = "[" + ", ".join(["9" * 400] * 3) + "]"
+    starts = [at for at in range(len(text)) if _HUGE_MANTISSA.match(text, at)]
+
+    assert starts == [1, 403, 805]
