@@ -11,7 +11,8 @@ from sidecall_server.core.call import Arguments
 # A float beyond the range of a double would become infinity.
 _HUGE_EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]{3}")
 _MAX_FLOAT_DIGITS = 308
-_HUGE_MANTISSA = re.compile(rf"[0-9]{{{_MAX_FLOAT_DIGITS}}}")
+# Only where digits begin: elsewhere each digit of a run would count the rest of it again.
+_HUGE_MANTISSA = re.compile(rf"(?<![0-9])[0-9]{{{_MAX_FLOAT_DIGITS}}}")
 _INFINITIES = (float("inf"), float("-inf"))
 
 

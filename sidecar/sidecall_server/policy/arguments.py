@@ -7,6 +7,7 @@ expected there, which values are allowed.
 import difflib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
@@ -16,9 +17,17 @@ from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import ExecutionState, Failure, Reason, Violation, not_started
 from sidecall_server.core.ports import Prepare
 from sidecall_server.policy.argument_text import ArgumentsError, parse
+from sidecall_server.policy.budget import cut
 
 _MAX_VIOLATIONS = 20
+_MAX_NAMES = 20
 _MAX_SHOWN_CHARS = 200
+_MAX_VIOLATION_CHARS = 1_000
+_MAX_MESSAGE_BYTES = 4_096
+
+_MAX_LISTED_NODES = 5_000
+"""Values in arguments whose errors are all listed. The validator makes every error before
+it hands out the first; in larger arguments only the first one is looked for."""
 
 
 class ArgumentsPolicy:
@@ -92,61 +101,95 @@ class ArgumentsPolicy:
         try:
             if self._is_valid(arguments):
                 return None
-            errors = list(self._validator.iter_errors(arguments))
+            errors = self._errors(arguments)
         except (ValueError, OverflowError):
             # The compiled validator takes no lone surrogates: check what stands for them.
             arguments = _without_surrogates(arguments)
             if self._is_valid(arguments):
                 return None
-            errors = list(self._validator.iter_errors(arguments))
-        return invalid(_violations(errors, self.schema), len(errors))
+            errors = self._errors(arguments)
+        return invalid(_violations(errors, self.schema))
+
+    def _errors(self, arguments: Arguments) -> Iterable[jsonschema_rs.ValidationError]:
+        """What is wrong; only the first of it in large arguments."""
+        if not _is_large(arguments):
+            return self._validator.iter_errors(arguments)
+        try:
+            self._validator.validate(arguments)
+        except jsonschema_rs.ValidationError as error:
+            return (error,)
+        return ()
 
 
-def invalid(violations: Iterable[Violation], count: int | None = None) -> Failure:
-    """The failure of a call whose arguments do not fit."""
-    listed = tuple(violations)
+def invalid(violations: Iterable[Violation]) -> Failure:
+    """The failure of a call whose arguments do not fit; lists the first violations."""
+    remaining = iter(violations)
+    listed = tuple(islice(remaining, _MAX_VIOLATIONS))
     lines = [f"- {v.field or 'arguments'}: {v.message}" for v in listed]
-    if count is not None and count > len(listed):
-        lines.append(f"- and {count - len(listed)} more")
+    if next(remaining, None) is not None:
+        lines.append("- and more")
+    text = "The arguments are invalid. Correct them and call the tool again:\n" + "\n".join(lines)
     return Failure(
         Reason.ARGUMENTS_INVALID,
-        "The arguments are invalid. Correct them and call the tool again:\n" + "\n".join(lines),
+        cut(text, _MAX_MESSAGE_BYTES),
         ExecutionState.NOT_STARTED,
         violations=listed,
     )
 
 
 def _violations(
-    errors: list[jsonschema_rs.ValidationError], schema: Mapping[str, object]
-) -> list[Violation]:
+    errors: Iterable[jsonschema_rs.ValidationError], schema: Mapping[str, object]
+) -> Iterable[Violation]:
     known = schema.get("properties")
     names = list(known) if isinstance(known, Mapping) else []
-    return [_violation(error, names) for error in errors[:_MAX_VIOLATIONS]]
+    return (_violation(error, names) for error in errors)
 
 
 def _violation(error: jsonschema_rs.ValidationError, names: list[str]) -> Violation:
     path = "".join(
         "/" + str(part).replace("~", "~0").replace("/", "~1") for part in error.instance_path
     )
-    message = _shorten(_first_line(error))
+    message = _shorten(_first_line(error), _MAX_SHOWN_CHARS)
     unexpected = getattr(error.kind, "unexpected", None)
     if unexpected and not path:
-        near = [m for name in unexpected for m in difflib.get_close_matches(name, names, n=1)]
-        expected = ", ".join(names) or "none"
-        hint = f"did you mean {' and '.join(map(repr, near))}? " if near else ""
-        message = f"{message}; {hint}known fields: {expected}"
-    return Violation(path, message)
+        message = f"{message}; {_near(unexpected, names)}known fields: {_some(names)}"
+    return Violation(_shorten(path, _MAX_SHOWN_CHARS), _shorten(message, _MAX_VIOLATION_CHARS))
+
+
+def _near(unexpected: Iterable[str], names: list[str]) -> str:
+    short = [name for name in islice(unexpected, _MAX_NAMES) if len(name) <= _MAX_SHOWN_CHARS]
+    near = [match for name in short for match in difflib.get_close_matches(name, names, n=1)]
+    distinct = dict.fromkeys(near)
+    return f"did you mean {' and '.join(map(repr, distinct))}? " if distinct else ""
+
+
+def _some(names: list[str]) -> str:
+    more = ", ..." if len(names) > _MAX_NAMES else ""
+    return (", ".join(names[:_MAX_NAMES]) or "none") + more
+
+
+def _is_large(arguments: Arguments) -> bool:
+    todo: list[Any] = [arguments]
+    count = 0
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict | list):
+            count += len(item)
+            if count > _MAX_LISTED_NODES:
+                return True
+            todo.extend(item.values() if isinstance(item, dict) else item)
+    return False
 
 
 def _first_line(error: Exception) -> str:
     return str(getattr(error, "message", error)).split("\n", 1)[0]
 
 
-def _shorten(message: str) -> str:
+def _shorten(message: str, max_chars: int) -> str:
     """Keeps head and tail: the validator quotes the whole value before what it expects."""
-    if len(message) <= _MAX_SHOWN_CHARS:
+    if len(message) <= max_chars:
         return message
-    half = _MAX_SHOWN_CHARS // 2
+    half = max_chars // 2
     return f"{message[:half]} ... {message[-half:]}"
 
 
