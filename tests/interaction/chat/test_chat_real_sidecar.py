@@ -53,6 +53,57 @@ async def test_calls_refer_to_each_other(start_chat: StartChat, way: dict[str, A
     assert len(chat.events_of(CallReady)) == len(chat.events_of(CallFinished)) == 4
 
 
+async def test_a_position_counts_the_calls_as_the_model_made_them(
+    start_chat: StartChat, way: dict[str, Any]
+) -> None:
+    apple, yacht = (ScriptedCall("value", {"value": price}) for price in (1, 1_000_000))
+    uses = [
+        {"recipient_name": "functions.fail", "parameters": {}},
+        {"recipient_name": "functions.value", "parameters": {"value": 7}},
+        {"recipient_name": "functions.value", "parameters": {"value": "$ref:@2"}},
+    ]
+    calls = [
+        ScriptedCall("fail", {}),
+        apple,
+        yacht,
+        ScriptedCall("write", {"text": "${ref:@2}"}),
+        ScriptedCall("multi_tool_use.parallel", {"tool_uses": uses}),
+        ScriptedCall("write", {"text": "${ref:@6} and ${ref:@7}"}),
+        ScriptedCall("write", {"text": "${ref:@1}"}),
+    ]
+    chat = await start_chat(ScriptedTurn(calls=calls), summarise, tools=["value", "write"], **way)
+    result = await chat.loop.run("Go.")
+    secret, _, _, pay, wrapped, both, dependant = answers(result.messages).values()
+    assert secret.startswith("NOT RUN: there is no tool 'fail'.")
+    assert pay == "1"
+    finished = {event.index: event.result for event in chat.events_of(CallFinished)}
+    assert (finished[0].name, finished[0].content) == ("fail", secret)
+    assert [entry["content"] for entry in json.loads(wrapped)][1:] == ["7", "1"]
+    assert both == "7 and 1"
+    failed = result.turns[0].results[8]
+    assert failed.content == dependant
+    assert failed.execution_state == EXECUTION_STATE_NOT_STARTED
+
+
+async def test_a_call_that_is_refused_stops_what_comes_after_it(
+    start_chat: StartChat, way: dict[str, Any]
+) -> None:
+    calls = [
+        ScriptedCall("write", {"text": "before"}),
+        ScriptedCall("fail", {}),
+        ScriptedCall("write", {"text": "after"}),
+    ]
+    options = {"mode": "sequential", "on_failure": "stop"}
+    chat = await start_chat(
+        ScriptedTurn(calls=calls), summarise, tools=["write"], batch_options=options, **way
+    )
+    result = await chat.loop.run("Go.")
+    before, refused, after = answers(result.messages).values()
+    assert before == "before"
+    assert refused.startswith("NOT RUN: there is no tool 'fail'.")
+    assert "earlier call" in after
+
+
 async def test_failures_can_be_repaired(start_chat: StartChat, way: dict[str, Any]) -> None:
     calls = [
         ScriptedCall("ecko", {"text": "x"}),

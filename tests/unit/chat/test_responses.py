@@ -114,3 +114,19 @@ def test_a_custom_tool_call_is_kept_and_marked() -> None:
     assert turn.calls == (ModelCall("c", "sql", "", supported=False),)
     answer = Responses().answer(turn.calls[0], "c", "no")
     assert answer == {"type": "custom_tool_call_output", "call_id": "c", "output": "no"}
+
+
+def test_a_custom_tool_call_keeps_its_place_in_a_stream() -> None:
+    custom = {"type": "custom_tool_call", "call_id": "c", "id": "i", "name": "sql", "input": "x"}
+    begun, *events = events_of(ScriptedCall("t", "{}"))
+    for event in events:
+        if "output_index" in event:
+            event["output_index"] += 1
+    events[-1]["response"]["output"].insert(0, custom)
+    brought = [
+        {"type": f"response.output_item.{kind}", "output_index": 0, "item": custom}
+        for kind in ("added", "done")
+    ]
+    parts, turn = assemble([begun, *brought, *events])
+    assert [call.name for call in turn.calls] == ["sql", "t"]
+    assert tuple(part.call for part in parts if isinstance(part, CallDone)) == turn.calls

@@ -80,7 +80,43 @@ def test_a_wrapper_that_cannot_be_read_is_an_ordinary_call(depth: int) -> None:
     assert [call.name for call in calls.batch] == ["multi_tool_use.parallel"]
 
 
+def test_a_wrapper_of_no_list_is_an_ordinary_call() -> None:
+    calls = turn_calls()
+    calls.add(ModelCall("w", "multi_tool_use.parallel", '{"tool_uses": {"a": 1}}'))
+    assert [call.name for call in calls.batch] == ["multi_tool_use.parallel"]
+
+
 def test_another_kind_of_call_is_answered_but_not_run() -> None:
     calls = turn_calls()
-    assert calls.add(ModelCall("c", "", "", supported=False)) == []
+    (sent,) = calls.add(ModelCall("c", "sql", "", supported=False))
+    assert (sent.id, sent.name, sent.arguments) == ("c", "", "")
     assert calls.answered[0].content({}) == "NOT RUN: only function tools can be called here."
+
+
+def test_what_is_refused_keeps_its_place() -> None:
+    calls = TurnCalls(NAMES, str, offered_only=True)
+    calls.add(ModelCall("1", "secret", '{"x": "$ref:@2"}'))
+    uses = [{"recipient_name": "secret"}, {"recipient_name": "a_b"}, {"parameters": {}}, "x"]
+    calls.add(wrapper(*uses))
+    calls.add(ModelCall("6", "a_b", "{}"))
+    assert [call.name for call in calls.batch] == ["", "", "a.b", "", "", "a.b"]
+    assert [call.arguments for call in calls.batch[:2]] == ["", ""]
+    assert [list(answered.indexes) for answered in calls.answered] == [[0], [1, 2, 3, 4], [5]]
+
+
+def test_a_refused_call_is_answered_with_the_reason() -> None:
+    calls = TurnCalls(NAMES, str, offered_only=True)
+    calls.add(ModelCall("1", "secret", "{}"))
+    calls.add(wrapper({"recipient_name": "a_b"}, {"recipient_name": "secret"}))
+    found = ToolResult(name="a.b", content="one")
+    lost = ToolResult(content="There is no tool ''.")
+    lost.status.code = 5
+    settled = [calls.settle(index, result) for index, result in enumerate((lost, found, lost))]
+    assert [result.name for result in settled] == ["secret", "a.b", "secret"]
+    assert settled[0].content == settled[0].status.message == calls.answered[0].content({})
+    assert settled[0].status.code == 5
+    assert settled[1] is found
+    assert calls.answered[1].content({}) is None
+    answer = json.loads(calls.answered[1].content(dict(enumerate(settled))) or "")
+    assert answer[0] == {"recipient_name": "a.b", "content": "one"}
+    assert "no tool 'secret'" in answer[1]["content"]

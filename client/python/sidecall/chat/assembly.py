@@ -8,20 +8,21 @@ from sidecall.chat.model import CallDone, CallReopened, HistoryItem, ModelCall, 
 class CallSlot:
     """A call that the model is writing."""
 
-    __slots__ = ("arguments", "call_id", "done", "extra", "name", "reported")
+    __slots__ = ("arguments", "call_id", "done", "extra", "name", "reported", "supported")
 
-    def __init__(self, call_id: str = "", name: str = "") -> None:
+    def __init__(self, call_id: str = "", name: str = "", *, supported: bool = True) -> None:
         self.call_id = call_id
         self.name = name
         self.arguments = ""
         self.extra: HistoryItem = {}
         self.done = False
+        self.supported = supported
         self.reported: ModelCall | None = None
 
     @property
     def call(self) -> ModelCall:
         """The call as it stands."""
-        return ModelCall(self.call_id, self.name, self.arguments)
+        return ModelCall(self.call_id, self.name, self.arguments, self.supported)
 
 
 class CallSlots:

@@ -1,7 +1,7 @@
 """Early start: a turn's calls go out while the model is still writing the turn."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -18,8 +18,10 @@ from sidecall.chat.events import (
     Emitter,
 )
 from sidecall.chat.history import TurnRecord
+from sidecall.chat.turn_calls import TurnCalls
 from sidecall.v1.execution_pb2 import BlockCause, ToolCall, ToolResult
 from sidecall.v1.tool_service_pb2 import BatchEvent
+from sidecall.v1.tool_service_pb2 import CallFinished as ResultEvent
 
 
 class EarlyCalls:
@@ -48,6 +50,7 @@ class EarlyCalls:
         self._stream: BatchStream | None = None
         self._reader: asyncio.Task[None] | None = None
         self._sent: list[ToolCall] = []
+        self._calls: TurnCalls | None = None
         self._given_up = False
         self._sealed = False
         self._results: dict[int, ToolResult] = {}
@@ -59,13 +62,15 @@ class EarlyCalls:
     async def __aexit__(self, *_: object) -> None:
         await self._resources.aclose()
 
-    async def send(self, calls: Sequence[ToolCall]) -> None:
-        """Sends calls that the model has finished."""
-        if self._given_up:
+    async def send(self, calls: TurnCalls) -> None:
+        """Sends the calls that the model has finished and that were not sent yet."""
+        unsent = calls.batch[len(self._sent) :]
+        if self._given_up or not unsent:
             return
+        self._calls = calls
         try:
             stream = self._stream or await self._open()
-            for call in calls:
+            for call in unsent:
                 self._sent.append(call)
                 await stream.send(len(self._sent) - 1, call)
         except SidecallError as error:
@@ -80,7 +85,7 @@ class EarlyCalls:
             await self._stream.abandon()
         await self._emit(EarlyStartAbandoned(self._turn, reason))
 
-    async def complete(self, calls: Sequence[ToolCall], record: TurnRecord) -> bool:
+    async def complete(self, calls: TurnCalls, record: TurnRecord) -> bool:
         """Runs the turn to its end once all of its calls are known.
 
         Returns:
@@ -90,9 +95,9 @@ class EarlyCalls:
         Raises:
             SidecallError: The connection failed after the calls were released.
         """
-        if self._sent != list(calls[: len(self._sent)]):
+        if self._sent != calls.batch[: len(self._sent)]:
             await self.abandon("the model changed a call that had been sent")
-        await self.send(calls[len(self._sent) :])
+        await self.send(calls)
         if self._reader is not None and self._reader.done():
             await self._reader
         if self._given_up or self._stream is None or self._reader is None:
@@ -129,7 +134,7 @@ class EarlyCalls:
         try:
             async for event in stream:
                 if event.HasField("result"):
-                    self._keep(event.result.index, event.result.result)
+                    self._keep(event.result)
                 translated = _translate(self._turn, event)
                 if translated is not None and not self._given_up:
                     await self._emit(translated)
@@ -140,10 +145,13 @@ class EarlyCalls:
         if not self._sealed:
             await self.abandon(why)
 
-    def _keep(self, index: int, result: ToolResult) -> None:
-        self._results[index] = result
+    def _keep(self, finished: ResultEvent) -> None:
+        index = finished.index
+        if self._calls is not None:
+            finished.result.CopyFrom(self._calls.settle(index, finished.result))
+        self._results[index] = finished.result
         if self._record is not None:
-            self._record.add_result(index, result)
+            self._record.add_result(index, finished.result)
 
 
 async def _stop(reader: "asyncio.Task[None]") -> None:

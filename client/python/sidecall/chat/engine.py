@@ -166,7 +166,7 @@ class Engine:
             for index, call in enumerate(added, first):
                 await self._emit(CallReady(self._turn, index, call))
             if early is not None and added:
-                await early.send(added)
+                await early.send(announced)
         elif early is not None:
             await early.abandon("more of a call arrived after the next one had begun")
 
@@ -186,16 +186,17 @@ class Engine:
                 if announced.batch[index : index + 1] != [ready]:
                     await self._emit(CallReady(self._turn, index, ready))
             try:
-                if early is None or not await early.complete(batch, record):
-                    await self._execute(batch, record)
+                if early is None or not await early.complete(calls, record):
+                    await self._execute(calls, record)
             except SidecallError as error:
                 record.fail(text.failed(error))
                 raise
         results = tuple(record.results[index] for index in sorted(record.results))
         return Turn(model_turn.text, tuple(batch), results, model_turn.usage)
 
-    async def _execute(self, batch: Sequence[ToolCall], record: TurnRecord) -> None:
-        results = await self._services.execute(batch)
+    async def _execute(self, calls: TurnCalls, record: TurnRecord) -> None:
+        answered = await self._services.execute(calls.batch)
+        results = [calls.settle(index, result) for index, result in enumerate(answered)]
         for index, result in enumerate(results):
             record.add_result(index, result)
         for index, result in enumerate(results):

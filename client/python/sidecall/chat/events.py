@@ -63,7 +63,8 @@ class CallReady(CallEvent):
     """The model has finished a call.
 
     Attributes:
-        call: The call as the sidecar is given it.
+        call: The call as the sidecar is given it; one that the chat refuses to run has
+            no name.
     """
 
     call: ToolCall

@@ -4,7 +4,8 @@ REFERENCE_HINT = """\
 You can call several tools at once, also when one call needs the result of another. In any \
 string argument, refer to the result of an earlier call of the same turn:
 - "$ref:@1" as the whole string is replaced by the result of the first call ("@2" the \
-second, and so on, in the order in which you make the calls).
+second, and so on, in the order in which you make the calls; each call counts, also one \
+that fails, and the calls inside multi_tool_use.parallel count one by one, in their place).
 - "$ref:@1#/city/name" is replaced by a part of it (a JSON Pointer).
 - "Report for ${ref:@1#/city/name}" puts it into longer text.
 The type of the value is kept. Independent calls run in parallel and a call with a \

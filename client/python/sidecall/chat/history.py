@@ -36,6 +36,7 @@ class TurnRecord:
         self._open = {
             index: (answered, answer)
             for answered, answer in zip(calls.answered, answers, strict=True)
+            if answered.content({}) is None
             for index in answered.indexes
         }
         history.extend([*turn.items, *answers])

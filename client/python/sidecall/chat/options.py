@@ -84,7 +84,8 @@ class Turn:
 
     Attributes:
         text: What the model wrote.
-        calls: The calls as the sidecar was given them.
+        calls: The calls as the sidecar was given them, those of a wrapper one by one; one
+            that the chat refused to run has no name.
         results: One result per call; none where the turn's calls were not run.
         usage: Tokens that the turn took.
     """

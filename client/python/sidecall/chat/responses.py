@@ -126,8 +126,9 @@ class _EventAssembler:
         return _turn(self._response, whole or streamed)
 
     def _begin(self, output_index: int, item: Any) -> None:
-        if item.type == "function_call":
-            slot = CallSlot(item.call_id or "", item.name or "")
+        if item.type in _CALLS:
+            supported = item.type == "function_call"
+            slot = CallSlot(item.call_id or "", item.name or "", supported=supported)
             self._by_output[output_index] = slot
             self._calls.add(slot)
 
@@ -143,10 +144,10 @@ class _EventAssembler:
 
     def _finish_item(self, output_index: int, item: Any) -> None:
         self._done_items[output_index] = to_item(item)
-        if item.type == "function_call" and item.status != "incomplete":
+        if item.type in _CALLS and get(item, "status") != "incomplete":
             if output_index not in self._by_output:
                 self._begin(output_index, item)
-            self._finish(output_index, item.arguments or "")
+            self._finish(output_index, get(item, "arguments") or "")
 
 
 def _turn(response: Any, items: list[HistoryItem]) -> ModelTurn:

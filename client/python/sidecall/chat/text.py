@@ -17,6 +17,8 @@ NOT_RUN_FILTER = (
     "calls has taken effect."
 )
 NOT_SUPPORTED = "NOT RUN: only function tools can be called here."
+NO_RECIPIENT = "NOT RUN: each entry of tool_uses needs the name of a tool as recipient_name."
+TOO_DEEP = "NOT RUN: the parameters are nested too deeply."
 _MAX_NAMES = 20
 
 
