@@ -2,13 +2,19 @@
 
 import contextlib
 import fcntl
+import ipaddress
 import os
 import socket
 import stat
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _SOCKET_MODE = 0o660
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_MAX_PATH_BYTES = 107 if sys.platform == "linux" else 103
+"""What a socket's address holds, without the zero at its end."""
 
 
 class AddressError(Exception):
@@ -34,7 +40,10 @@ class TcpAddress:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ def parse_address(text: str) -> Address:
     """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:").removeprefix("//")
-        if not path:
+        if not path or "\0" in path:
             raise AddressError(f"{text!r}: a path must follow unix:")
         return UnixAddress(Path(path).absolute())
     host, separator, port = text.rpartition(":")
@@ -83,34 +92,52 @@ class UnixSocketGuard:
         """Takes the path.
 
         Raises:
-            AddressError: Another process listens on it, or it is not a socket.
+            AddressError: Another process listens on it, it is not a socket, or the system
+                refuses. Nothing is held then.
         """
-        try:
+        size = len(os.fsencode(self._path))
+        if size > _MAX_PATH_BYTES:
+            raise AddressError(
+                f"unix:{self._path}: cannot listen on it: the path takes {size} bytes, "
+                f"at most {_MAX_PATH_BYTES} are possible"
+            )
+        with self._explained():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise AddressError(f"unix:{self._path}: {error.strerror}") from None
+            self._lock = os.open(self._lock_path, _LOCK_FLAGS, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise self._taken() from None
-        self._lock = lock
-        try:
-            self._remove_stale()
+            with self._explained():
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._remove_stale()
         except AddressError:
             self._unlock()
             raise
 
     def open_to_group(self) -> None:
-        """Lets the owner and the group connect, nobody else."""
-        self._path.chmod(_SOCKET_MODE)
+        """Lets the owner and the group connect, nobody else.
+
+        Raises:
+            AddressError: The system refuses.
+        """
+        with self._explained():
+            self._path.chmod(_SOCKET_MODE)
 
     def release(self) -> None:
         """Gives the path back. Idempotent."""
         if self._lock is not None:
-            self._path.unlink(missing_ok=True)
+            # What cannot be removed is stale, and the next owner deals with it.
+            with contextlib.suppress(OSError):
+                self._path.unlink()
             self._unlock()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what the system says into an AddressError."""
+        try:
+            yield
+        except BlockingIOError:
+            raise self._taken() from None
+        except OSError as error:
+            raise AddressError(f"unix:{self._path}: {error.strerror}") from None
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -120,7 +147,7 @@ class UnixSocketGuard:
 
     def _remove_stale(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(self._path.stat().st_mode):
+            if not stat.S_ISSOCK(self._path.lstat().st_mode):
                 raise AddressError(f"unix:{self._path}: exists and is not a socket")
             if self._is_live():
                 raise self._taken()

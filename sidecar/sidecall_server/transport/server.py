@@ -53,6 +53,7 @@ class GrpcServers:
         Raises:
             AddressError: An address is taken or cannot be had; nothing is served then.
         """
+        started: list[grpc.aio.Server] = []
         try:
             self.addresses = [self._bind(self._api, address) for address in listen]
             if health_listen:
@@ -61,13 +62,16 @@ class GrpcServers:
                 self._servers.append(alone)
                 for address in health_listen:
                     self._bind(alone, address)
+            for server in self._servers:
+                await server.start()
+                started.append(server)
+            for guard in self._sockets:
+                guard.open_to_group()
         except AddressError:
+            for server in started:
+                await server.stop(0)
             self._release_sockets()
             raise
-        for server in self._servers:
-            await server.start()
-        for guard in self._sockets:
-            guard.open_to_group()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING, _HEALTH_NAMES)
 
     def _bind(self, server: grpc.aio.Server, address: Address) -> Address:
@@ -77,7 +81,7 @@ class GrpcServers:
             self._sockets.append(guard)
         try:
             port = server.add_insecure_port(str(address))
-        except RuntimeError:
+        except (RuntimeError, OSError):
             port = 0
         if isinstance(address, UnixAddress):
             if not port:

@@ -1,5 +1,6 @@
 """Addresses: taken ones, stale ones, and who may connect."""
 
+import errno
 import signal
 import socket
 import stat
@@ -14,7 +15,7 @@ from tests.support.sidecar import SidecarProcess, free_address
 
 from sidecall_server.app import Sidecar, running
 from sidecall_server.config import ConfigError, load
-from sidecall_server.transport.addresses import AddressError
+from sidecall_server.transport.addresses import AddressError, TcpAddress
 
 
 async def answers(address: str) -> bool:
@@ -98,8 +99,53 @@ async def test_a_socket_is_removed_at_the_end(folder: Path) -> None:
 
 
 async def test_a_path_that_is_too_long_is_refused(folder: Path) -> None:
-    with pytest.raises(AddressError, match="cannot listen"):
+    with pytest.raises(AddressError, match=r"the path takes [0-9]+ bytes, at most 10[37]"):
         await Sidecar(load({"listen": f"unix:{folder}/{'x' * 120}"}, environ={})).start()
+    assert not (folder / f"{'x' * 120}.lock").exists()
+
+
+async def test_a_link_in_place_of_the_lock_file_is_not_followed(folder: Path) -> None:
+    (folder / "api.sock.lock").symlink_to(folder / "elsewhere")
+    with pytest.raises(AddressError, match=f"unix:{folder}/api.sock"):
+        await Sidecar(load({"listen": f"unix:{folder}/api.sock"}, environ={})).start()
+    assert not (folder / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("refused", ["lstat", "unlink", "chmod", "mkdir"])
+async def test_what_the_system_refuses_ends_the_start_and_holds_nothing(
+    start_sidecar: StartServing, folder: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    path = folder / "api.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, refused, refuse)
+        with pytest.raises(AddressError, match="Permission denied"):
+            await Sidecar(load({"listen": f"unix:{path}"}, environ={})).start()
+    again: Serving = await start_sidecar(listen=f"unix:{path}")
+    assert await answers(again.address)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("127.evil.example", False),
+        ("127.1", False),
+        ("localhost.evil.example", False),
+        ("192.0.2.1", False),
+        ("::", False),
+    ],
+)
+def test_which_hosts_are_loopback(host: str, is_loopback: bool) -> None:
+    assert TcpAddress(host, 1).is_loopback is is_loopback
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:50071", "example.com:1"])
@@ -108,7 +154,9 @@ async def test_addresses_that_others_reach_are_refused(address: str) -> None:
         Sidecar(load({"listen": address}, environ={}))
 
 
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "unix:", ":x"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "unix:", ":x", "unix:/a\0"]
+)
 async def test_text_that_is_no_address(address: str) -> None:
     with pytest.raises(ConfigError):
         Sidecar(load({"listen": address}, environ={}))
