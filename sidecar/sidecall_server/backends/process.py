@@ -29,7 +29,6 @@ from sidecall_server.core.ports import BoundTool, Clock
 GROUP = "processes"
 """The limit that all tools in processes share."""
 
-_NEVER_NS = 1 << 62
 _MAX_STARTS = 3
 _WORKER_GRACE_S = 5.0
 
@@ -105,7 +104,10 @@ class ProcessBackend:
             try:
                 child = self._pool.take() or await self._wait_for_child(call)
             except PoolUnavailable as error:
+                call.take_back()
                 return _unavailable(name, error)
+            if call.preparing:
+                call.restart_clock()
             try:
                 return await self._run(name, call, child)
             except ChildDied as died:
@@ -113,22 +115,18 @@ class ProcessBackend:
                     return cancelled_failure()
                 if died.started:
                     return _crashed(name, died.returncode)
+                call.prepare()
             finally:
                 self._pool.release(child)
+        call.take_back()
         return not_started(
             Reason.TOOL_UNAVAILABLE, f"The processes for tool {name!r} die before they can run it."
         )
 
     async def _wait_for_child(self, call: Call) -> Child:
-        """Waits for a process; the attempt's clock stands still until then."""
-        since_ns, deadline_ns = self._clock.now_ns(), call.deadline_ns
-        call.deadline_ns = _NEVER_NS if deadline_ns else 0
-        try:
-            return await self._pool.acquire()
-        finally:
-            waited_ns = self._clock.now_ns() - since_ns
-            call.started_ns += waited_ns
-            call.deadline_ns = deadline_ns + waited_ns if deadline_ns else 0
+        """Waits for a process; the attempt's clock counts from when the call has one."""
+        call.prepare()
+        return await self._pool.acquire()
 
     async def _run(self, name: str, call: Call, child: Child) -> Outcome:
         call.on_cancel = child.kill

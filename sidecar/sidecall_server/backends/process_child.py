@@ -107,7 +107,11 @@ class Child:
             ChildStartError: It cannot be started, died, or was not ready in time.
         """
         ours, theirs = socket.socketpair()
-        reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=_READ_BYTES)
+        try:
+            reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=_READ_BYTES)
+        except BaseException:
+            theirs.close()
+            raise
         ended: asyncio.Future[int] = self._loop.create_future()
         threading.Thread(
             target=self._own, args=(theirs, ended), name="sidecall-process", daemon=True

@@ -161,7 +161,8 @@ class Call:
     def prepare(self) -> None:
         """Says that the attempt has to wait for what runs it, a process for example.
 
-        Until `restart_clock` the call counts as not started when it is given up.
+        Until `restart_clock` the attempt's time does not count, and the call is not
+        started when it is given up.
         """
         self.preparing = True
 
@@ -170,6 +171,13 @@ class Call:
         self.preparing = False
         if self.worker is not None:
             self.worker.restart_clock()
+
+    def take_back(self) -> None:
+        """Says that there is nothing to run the attempt: it counts as not made."""
+        if self.outcome is None:
+            self.preparing = False
+            self.attempt -= 1
+            self.started_ns = 0
 
     def __repr__(self) -> str:
         return f"Call(#{self.index} {self.request.name!r} outcome={self.outcome!r})"

@@ -104,11 +104,6 @@ class Runner:
                     call.worker = None
                     if worker.abandoned:
                         return
-                    if call.preparing:
-                        # What was to run it is not to be had: no attempt was started.
-                        call.preparing = False
-                        call.attempt -= 1
-                        call.started_ns = 0
                     batch.finish(call, outcome, now_ns())
                 ended_ns = now_ns()
                 if ended_ns >= slices.end_ns and slices.used_up(ended_ns):

@@ -178,17 +178,6 @@ async def test_cancelled_call_ends_its_whole_process_group_at_once() -> None:
         assert text(await run(tools, "pid")) != str(worker)
 
 
-async def test_clock_of_an_attempt_stands_still_until_a_process_is_ready() -> None:
-    async with serving() as (_, tools):
-        failure(await run(tools, "die", how="exit"))
-        call = make_call("pid")
-        call.started_ns = time.monotonic_ns()
-        call.deadline_ns = call.started_ns + PATIENCE_S * 10**9
-        text(await find(tools, "pid").handler(call))
-        assert call.deadline_ns - call.started_ns == PATIENCE_S * 10**9
-        assert time.monotonic_ns() - call.started_ns < PATIENCE_S * 10**9
-
-
 async def test_idle_process_that_is_killed_is_replaced_before_the_next_call() -> None:
     async with serving() as (backend, tools):
         for _ in range(3):
