@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from itertools import islice
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -13,12 +14,14 @@ from sidecall_server.policy.build import ToolPolicies
 
 _DEFAULT_PAGE_SIZE = 1_000
 _MAX_PAGE_SIZE = 10_000
+_MAX_PAGE_BYTES = 1024 * 1024
+"""A quarter of what a client takes that sets no option."""
 
 
 def list_tools(
     registry: Registry, request: tool_service_pb2.ListToolsRequest
 ) -> tool_service_pb2.ListToolsResponse:
-    """One page of tools.
+    """One page of tools: at least one, and about 1 MiB at most where it holds several.
 
     Raises:
         Rejection: The page size or the token is wrong, or the tools have changed since.
@@ -29,11 +32,17 @@ def list_tools(
         )
     size = min(request.page_size or _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE)
     start = _start(request.page_token, registry.revision) if request.page_token else 0
-    names = list(registry.tools)[start : start + size]
     response = tool_service_pb2.ListToolsResponse(revision=registry.revision)
-    response.tools.extend(_message(registry.tools[name]) for name in names)
-    if start + size < len(registry.tools):
-        token = f"{registry.revision}:{start + size}"
+    end, page_bytes = start, 0
+    for entry in islice(registry.tools.values(), start, start + size):
+        message = _message(entry)
+        page_bytes += message.ByteSize()
+        if page_bytes > _MAX_PAGE_BYTES and end > start:
+            break
+        response.tools.append(message)
+        end += 1
+    if end < len(registry.tools):
+        token = f"{registry.revision}:{end}"
         response.next_page_token = base64.urlsafe_b64encode(token.encode()).decode()
     return response
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -34,6 +35,27 @@ async def test_pages_hold_each_tool_once_in_order(sidecar: Serving) -> None:
             break
     assert names == sorted(names) == [tool.name for tool in whole.tools]
     assert not whole.next_page_token
+
+
+async def test_pages_are_bounded_in_bytes(sidecar: Serving) -> None:
+    long = {f"long_{number:03}": 20_000 for number in range(300)}
+    sizes = {**long, "huge": 3_000_000, "last": 10}
+    spec = [(name, "x" * size) for name, size in sizes.items()]
+    sidecar.app.engine.registry.swap(
+        replace(tool, spec=replace(tool.spec, name=name, description=text))
+        for tool in sidecar.app.tools[:1]
+        for name, text in spec
+    )
+    names: list[str] = []
+    token = ""
+    while True:
+        part = await sidecar.stub.ListTools(page(page_token=token, page_size=1_000))
+        assert len(part.tools) == 1 or part.ByteSize() < 1_100_000
+        names += [tool.name for tool in part.tools]
+        token = part.next_page_token
+        if not token:
+            break
+    assert names == sorted(sizes)
 
 
 async def test_a_tool_is_described(sidecar: Serving) -> None:
