@@ -19,6 +19,20 @@ from sidecall_server.policy.queue import ToolQueue
 _MAX_NEAR_NAMES = 5
 _NEAR_PERCENT = 60
 _MAX_SHOWN_CHARS = 100
+_MAX_HINTS = 1_024
+
+
+class ToolTable(dict[str, ToolPolicies]):
+    """Tools by name; never changed in place.
+
+    Attributes:
+        not_found: Failures of calls whose names are not among the tools, by name: finding
+            near names takes longer than everything else that such a call needs.
+    """
+
+    def __init__(self, tools: Iterable[tuple[str, ToolPolicies]] = ()) -> None:
+        super().__init__(tools)
+        self.not_found: dict[str, Failure] = {}
 
 
 class Registry:
@@ -40,7 +54,7 @@ class Registry:
             "processes": Limiter("processes", BlockCause.GROUP_LIMIT, limits.max_processes),
         }
         self._queues: dict[str, ToolQueue] = {}
-        self.tools: Mapping[str, ToolPolicies] = {}
+        self.tools: Mapping[str, ToolPolicies] = ToolTable()
         self.revision = _revision(())
 
     def swap(self, tools: Iterable[BoundTool]) -> None:
@@ -65,7 +79,7 @@ class Registry:
             entry.limiter.limit = self._limit_of(entry.spec)
             self._queues[name] = entry.queue
             entry.queue.max_calls = self._max_queue_of(entry.spec)
-        self.tools = dict(sorted(entries.items()))
+        self.tools = ToolTable(sorted(entries.items()))
         self.revision = _revision(entry.spec for entry in self.tools.values())
 
     def _entry(self, tool: BoundTool) -> ToolPolicies:
@@ -101,8 +115,19 @@ class Registry:
 
 def tool_not_found(name: str, tools: Iterable[str]) -> Failure:
     """The failure of a call whose tool does not exist."""
-    known = list(tools)
     name = name if len(name) <= _MAX_SHOWN_CHARS else name[:_MAX_SHOWN_CHARS] + "..."
+    if not isinstance(tools, ToolTable):
+        return _not_found(name, list(tools))
+    known = tools.not_found
+    failure = known.get(name)
+    if failure is None:
+        failure = _not_found(name, list(tools))
+        if len(known) < _MAX_HINTS:
+            known[name] = failure
+    return failure
+
+
+def _not_found(name: str, known: list[str]) -> Failure:
     near = process.extract(name, known, limit=_MAX_NEAR_NAMES, score_cutoff=_NEAR_PERCENT)
     if near:
         hint = "Did you mean " + " or ".join(repr(match) for match, _, _ in near) + "?"

@@ -1,14 +1,17 @@
 """The tools in force."""
 
+from typing import Any
+
 import pytest
+from rapidfuzz import process
 from tests.support.clock import settle
-from tests.support.engines import Gate, bench, bound, echo, reasons, text_of
+from tests.support.engines import Gate, bench, bound, echo, failure_of, reasons, text_of
 
 from sidecall_server.core.call import ToolCall
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import Reason
 from sidecall_server.core.tool import Effects
-from sidecall_server.engine.registry import Registry, tool_not_found
+from sidecall_server.engine.registry import Registry, ToolTable, tool_not_found
 
 
 def registry(**limits: int) -> Registry:
@@ -124,6 +127,36 @@ def test_an_unknown_tool_is_told_near_names() -> None:
     assert failure.reason is Reason.TOOL_NOT_FOUND
     assert "Did you mean 'get_weather'" in failure.message
     assert "send_mail" not in failure.message
+
+
+async def test_near_names_are_looked_for_once_per_name_and_set_of_tools(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_for: list[str] = []
+    extract: Any = process.extract
+
+    def counted(name: str, *args: object, **kwargs: object) -> object:
+        looked_for.append(name)
+        return extract(name, *args, **kwargs)
+
+    monkeypatch.setattr(process, "extract", counted)
+    async with bench(bound("get_weather", echo)) as b:
+        calls = await b.run([ToolCall("", "get_wether")] * 500 + [ToolCall("", "get_time")])
+        assert looked_for == ["get_wether", "get_time"]
+        assert "'get_weather'" in failure_of(calls[499]).message
+        b.engine.registry.swap([bound("get_wether2", echo)])
+        (call,) = await b.run([ToolCall("", "get_wether")])
+        assert "'get_wether2'" in failure_of(call).message
+
+
+def test_what_is_kept_of_unknown_names_is_bounded() -> None:
+    tools = registry()
+    tools.swap([bound("a", echo)])
+    for number in range(3_000):
+        assert f"'x{number}'" in tool_not_found(f"x{number}", tools.tools).message
+
+    assert isinstance(tools.tools, ToolTable)
+    assert len(tools.tools.not_found) <= 1_024
 
 
 def test_an_unknown_tool_that_is_near_to_none_is_told_all() -> None:
