@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -17,13 +18,22 @@ from sidecall_server.backends.python_tools import (
     prepare_for,
     settle,
 )
-from sidecall_server.backends.thread_pool import ThreadPool
+from sidecall_server.backends.thread_pool import NoThreadError, ThreadPool
 from sidecall_server.core.call import Arguments, Call
-from sidecall_server.core.outcome import Outcome, Reason, Success, unknown_effect
+from sidecall_server.core.outcome import (
+    ExecutionState,
+    Failure,
+    Outcome,
+    Reason,
+    Success,
+    unknown_effect,
+)
 from sidecall_server.core.ports import BoundTool, Clock
 
 GROUP = "threads"
 """The limit that all tools in threads share."""
+
+_RETRY_S = 1.0
 
 _Ended = asyncio.Future[Outcome]
 
@@ -71,10 +81,15 @@ class ThreadBackend:
 
     async def _handle(self, item: PythonTool, call: Call) -> Outcome:
         ended: _Ended = self._loop.create_future()
+        run = partial(contextvars.copy_context().run, _run, item, call, *self._prepared(item, call))
+        try:
+            self._pool.submit(partial(self._report, run, ended))
+        except NoThreadError as error:
+            call.on_cancel = None
+            call.take_back()
+            return _unavailable(item.tool.name, error)
         self._running.add(ended)
         ended.add_done_callback(self._running.discard)
-        run = partial(contextvars.copy_context().run, _run, item, call, *self._prepared(item, call))
-        self._pool.submit(partial(self._report, run, ended))
         try:
             return await asyncio.shield(ended)
         except asyncio.CancelledError:
@@ -109,6 +124,16 @@ def _run(item: PythonTool, call: Call, arguments: Arguments, bridge: CallBridge)
         if isinstance(error, asyncio.CancelledError) and bridge.cancelled:
             return cancelled_failure()
         return failure_of(call.request.name, error)
+
+
+def _unavailable(name: str, error: NoThreadError) -> Failure:
+    logging.getLogger("sidecall.tools").warning("tool %s is unavailable: %s", name, error)
+    return Failure(
+        Reason.TOOL_UNAVAILABLE,
+        f"The sidecar has no room for another thread, which tool {name!r} needs. Try again later.",
+        ExecutionState.NOT_STARTED,
+        retry_after_s=_RETRY_S,
+    )
 
 
 def _settle(ended: _Ended, outcome: Outcome) -> None:

@@ -9,6 +9,10 @@ Job = Callable[[], None]
 """Work that does not raise."""
 
 
+class NoThreadError(Exception):
+    """No thread can be started at present: the process has no room for one."""
+
+
 class ThreadPool:
     """Threads that are made when they are needed and kept.
 
@@ -30,13 +34,24 @@ class ThreadPool:
         return self._threads
 
     def submit(self, job: Job) -> None:
-        """Runs a job in a thread. To be called from one thread only."""
+        """Runs a job in a thread. To be called from one thread only.
+
+        Raises:
+            NoThreadError: A further thread was needed and cannot be started. The job was
+                not taken, also where others might have run it later: nobody could say of
+                a job in the queue that it has not begun.
+        """
+        if not self._idle.acquire(blocking=False) and self._threads < self._max_threads:
+            self._start_thread()
         self._jobs.put(job)
-        if self._idle.acquire(blocking=False) or self._threads >= self._max_threads:
-            return
-        self._threads += 1
+
+    def _start_thread(self) -> None:
         name = f"{self._name}-{next(self._numbers)}"
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            raise NoThreadError(str(error)) from error
+        self._threads += 1
 
     def stop(self) -> None:
         """Ends the idle threads, and each busy one when its job is done."""

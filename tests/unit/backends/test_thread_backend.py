@@ -12,7 +12,7 @@ from sidecall import ToolContext, ToolError, tool
 from sidecall_server.backends.python_tools import PythonTool
 from sidecall_server.backends.thread import GROUP, ThreadBackend
 from sidecall_server.core.events import CallEvent, PartialOutput, Progress
-from sidecall_server.core.outcome import Code, Reason
+from sidecall_server.core.outcome import Code, ExecutionState, Reason
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.observability.clock import SystemClock
 
@@ -179,3 +179,45 @@ async def test_stop_does_not_wait_for_ever() -> None:
         await backend.stop(0.01)
         assert failure(await task).reason is Reason.DRAINING
         leave.set()
+
+
+def no_room(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("others", [False, True])
+async def test_thread_that_cannot_be_started_costs_only_its_call(
+    monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def hold() -> None:
+        entered.set()
+        leave.wait(PATIENCE_S)
+
+    def effect(n: int) -> int:
+        ran.append(n)
+        return n
+
+    async with serving(hold, effect) as (backend, tools):
+        if others:
+            holding = asyncio.create_task(run(tools, "hold"))
+            assert await asyncio.to_thread(entered.wait, PATIENCE_S)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_room)
+            call = make_call("effect", {"n": 1})
+            async with asyncio.timeout(PATIENCE_S):
+                outcome = failure(await find(tools, "effect").handler(call))
+        assert (outcome.reason, outcome.state) == (
+            Reason.TOOL_UNAVAILABLE,
+            ExecutionState.NOT_STARTED,
+        )
+        assert (call.attempt, call.on_cancel) == (0, None)
+        assert backend.statistics() == {"max_threads": 4, "threads": others, "busy": others}
+        leave.set()
+        if others:
+            assert text(await holding) == "null"
+        # What was refused stays away: threads that there are now find nothing of it.
+        assert text(await run(tools, "effect", n=2)) == "2"
+    assert ran == [2]
