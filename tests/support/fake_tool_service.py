@@ -74,7 +74,8 @@ class FakeToolService(ToolServiceServicer):
         started: Names of the tools that were started, in order.
         batches: The requests of ExecuteBatch.
         streams: The messages of each StreamBatch.
-        failures: Statuses to refuse the next RPCs with, one each, by RPC name.
+        failures: Statuses to refuse the next RPCs with, one each, by RPC name; under "seal"
+            statuses that end the next turns once their calls were released.
         page_size: Tools per page.
         metadata: Metadata of each RPC.
         address: Where to listen.
@@ -150,6 +151,9 @@ class FakeToolService(ToolServiceServicer):
                 event = await turn.events.get()
                 if event is None:
                     break
+                if isinstance(event, RpcFailure):
+                    await _refuse(event, context)
+                    break
                 yield StreamBatchResponse(events=[event])
         finally:
             receiver.cancel()
@@ -206,7 +210,7 @@ class _Turn:
     """One StreamBatch."""
 
     def __init__(self, service: FakeToolService) -> None:
-        self.events: asyncio.Queue[BatchEvent | None] = asyncio.Queue()
+        self.events: asyncio.Queue[BatchEvent | RpcFailure | None] = asyncio.Queue()
         self.running: dict[int, asyncio.Task[None]] = {}
         self._service = service
         self._held: dict[int, ToolCall] = {}
@@ -229,7 +233,10 @@ class _Turn:
                 for index, call in self._held.items():
                     self._start(index, call)
                 self._held.clear()
-                await self._maybe_end()
+                if planned := self._service.failures.get("seal"):
+                    await self.events.put(planned.pop(0))
+                else:
+                    await self._maybe_end()
             else:
                 await self._cancel(message.cancel.index)
         if not self._sealed:

@@ -44,6 +44,7 @@ class BatchStream:
         self._sealed = False
         self._half_closed = False
         self._over = False
+        self._accepted = False
         self.summary: BatchSummary | None = None
         """The turn's summary; None before it is over."""
 
@@ -55,11 +56,13 @@ class BatchStream:
             # cannot send any more hides the reason of a refusal.
             first = await self._read()
         except SidecallError as error:
+            # No call was sent, whatever the reason.
             error.not_started = True
             raise
         except BaseException:
             self._call.cancel()
             raise
+        self._accepted = True
         if first is not None:
             self._pending.extend(reversed(first.events))
         return self
@@ -155,7 +158,7 @@ class BatchStream:
         try:
             await call.write(message)
         except (grpc.RpcError, asyncio.InvalidStateError) as error:
-            raise await _why_over(call) from error
+            raise await self._why_over(call) from error
 
     async def _read(self) -> StreamBatchResponse | None:
         if self._over:
@@ -165,15 +168,18 @@ class BatchStream:
             response = await call.read()
         except grpc.RpcError as error:
             self._over = True
-            raise await _why_over(call) from error
+            raise await self._why_over(call) from error
         if isinstance(response, StreamBatchResponse):
             return response
         self._over = True
         return None
 
-
-async def _why_over(call: "_Call") -> SidecallError:
-    code, details = await call.code(), await call.details()
-    if code is grpc.StatusCode.OK:
-        code, details = grpc.StatusCode.FAILED_PRECONDITION, "the turn is already over"
-    return make_error(code, details, await call.trailing_metadata())
+    async def _why_over(self, call: "_Call") -> SidecallError:
+        code, details = await call.code(), await call.details()
+        if code is grpc.StatusCode.OK:
+            code, details = grpc.StatusCode.FAILED_PRECONDITION, "the turn is already over"
+        error = make_error(code, details, await call.trailing_metadata())
+        if self._accepted:
+            # Calls of an accepted turn may have run, whatever the reason.
+            error.not_started = False
+        return error

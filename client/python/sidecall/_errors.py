@@ -1,5 +1,6 @@
 """What goes wrong with tools, as exceptions."""
 
+import math
 from collections.abc import Sequence
 
 CODES = (
@@ -42,17 +43,26 @@ class ToolError(Exception):
         Args:
             message: Text for the model.
             code: Name of a canonical status code other than OK.
-            retry_after: Seconds after which the call may be made again.
+            retry_after: Seconds after which the call may be made again; finite, from 0.
 
         Raises:
-            ValueError: The code is not the name of a canonical status code.
+            ValueError: The code is not the name of a canonical status code, or
+                `retry_after` is not such a number.
         """
         if code not in CODES:
             raise ValueError(f"{code!r} is not a status code; use one of {', '.join(CODES)}")
+        if retry_after is not None and not _is_delay(retry_after):
+            raise ValueError(f"retry_after must be finite seconds from 0, not {retry_after!r}")
         super().__init__(message)
         self.message = message
         self.code = code
         self.retry_after_s = retry_after
+
+
+def _is_delay(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 <= value < math.inf
 
 
 class ToolDefinitionError(TypeError):

@@ -8,6 +8,21 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 ERROR_DOMAIN = "sidecall.dev"
+REJECTIONS = frozenset(
+    {
+        "DEADLINE_EXPIRED",
+        "DRAINING",
+        "FEATURE_UNSUPPORTED",
+        "PAGE_TOKEN_INVALID",
+        "REQUEST_ID_REUSED",
+        "REQUEST_INVALID",
+        "TOOLS_CHANGED",
+        "TOO_MANY_BATCHES",
+    }
+)
+"""Reasons with which a sidecar refuses a request. INTERNAL is none: it says nothing about
+what was started."""
+
 _DETAILS_KEY = "grpc-status-details-bin"
 # What gRPC says when it could not even connect; nothing of the RPC left this process then.
 _NOT_CONNECTED = ("failed to connect", "dns resolution failed", "name resolution failure")
@@ -63,16 +78,17 @@ def make_error(code: grpc.StatusCode, details: str | None, trailing: object) -> 
     """
     status = _find_status(trailing)
     reason, retry_after = _read_details(status)
-    not_connected = code is grpc.StatusCode.UNAVAILABLE and (details or "").lower().startswith(
-        _NOT_CONNECTED
+    not_connected = (
+        status is None
+        and code is grpc.StatusCode.UNAVAILABLE
+        and (details or "").lower().startswith(_NOT_CONNECTED)
     )
-    unimplemented = code is grpc.StatusCode.UNIMPLEMENTED
     return SidecallError(
         (status.message if status is not None else "") or details or "no details",
         code=code,
         reason=reason,
         retry_after=retry_after,
-        not_started=bool(reason) or not_connected or unimplemented,
+        not_started=reason in REJECTIONS or not_connected,
     )
 
 
@@ -95,5 +111,6 @@ def _read_details(status: status_pb2.Status | None) -> tuple[str, float | None]:
         if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == ERROR_DOMAIN:
             reason = info.reason
         elif detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry):
-            retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+            delay = retry.retry_delay
+            retry_after = max(0.0, delay.seconds + delay.nanos / 1e9)
     return reason, retry_after

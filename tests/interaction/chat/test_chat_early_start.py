@@ -247,6 +247,22 @@ async def test_a_sidecar_that_dies_after_the_seal_leaves_the_outcome_open(
     assert "may have taken effect" in hung
 
 
+@pytest.mark.parametrize("reason", ["INTERNAL", "REQUEST_INVALID", "DRAINING", ""])
+async def test_a_turn_that_fails_after_its_seal_is_never_sent_again(
+    start_chat: StartChat, sidecar: FakeToolService, early: dict[str, Any], reason: str
+) -> None:
+    sidecar.tools["transfer"].function = sidecar.tools["hang"].function
+    sidecar.failures["seal"] = [RpcFailure(grpc.StatusCode.INTERNAL, reason)]
+    chat = await start_chat(ScriptedTurn(calls=[PAY]), summarise, **early)
+    with pytest.raises(SidecallError) as caught:
+        await chat.loop.run("Go.")
+    assert caught.value.reason == reason
+    assert not caught.value.not_started
+    (content,) = answers(chat.loop.history).values()
+    assert "may have taken effect" in content
+    assert (sidecar.started, sidecar.batches) == (["transfer"], [])
+
+
 async def test_a_sidecar_that_dies_before_the_seal_has_had_no_effect(
     start_chat: StartChat, sidecar: FakeToolService, early: dict[str, Any]
 ) -> None:

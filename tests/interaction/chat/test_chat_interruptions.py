@@ -127,7 +127,12 @@ async def test_what_had_ended_keeps_its_result(start_chat: StartChat, way: dict[
 
 
 @pytest.mark.parametrize(
-    ("reason", "says"), [("DRAINING", "NOT RUN"), ("", "may have taken effect")]
+    ("reason", "says"),
+    [
+        ("DRAINING", "NOT RUN"),
+        ("INTERNAL", "may have taken effect"),
+        ("", "may have taken effect"),
+    ],
 )
 async def test_a_sidecar_that_fails_is_told_to_both(
     start_chat: StartChat, sidecar: FakeToolService, way: dict[str, Any], reason: str, says: str

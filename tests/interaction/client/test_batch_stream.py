@@ -117,6 +117,20 @@ async def test_a_refused_turn_says_why(client: AsyncClient, service: FakeToolSer
     assert caught.value.not_started
 
 
+@pytest.mark.parametrize("reason", ["INTERNAL", "REQUEST_INVALID"])
+async def test_a_turn_that_was_accepted_may_have_run(
+    client: AsyncClient, service: FakeToolService, reason: str
+) -> None:
+    service.failures["seal"] = [RpcFailure(grpc.StatusCode.INTERNAL, reason)]
+    async with client.stream_batch() as turn:
+        await turn.send(0, {"name": "hang"})
+        await turn.seal()
+        with pytest.raises(SidecallError) as caught:
+            await turn.results()
+    assert caught.value.reason == reason
+    assert not caught.value.not_started
+
+
 async def test_a_sidecar_that_dies_leaves_the_outcome_open(
     client: AsyncClient, service: FakeToolService
 ) -> None:

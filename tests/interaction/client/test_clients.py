@@ -131,10 +131,11 @@ async def test_a_draining_sidecar_is_asked_again(call: AnyClient, service: FakeT
     assert len(service.batches) == 3
 
 
+@pytest.mark.parametrize("reason", ["", "INTERNAL", "NEWER_THAN_THIS_CLIENT"])
 async def test_what_may_have_started_is_not_sent_again(
-    call: AnyClient, service: FakeToolService
+    call: AnyClient, service: FakeToolService, reason: str
 ) -> None:
-    service.failures["ExecuteBatch"] = [RpcFailure(grpc.StatusCode.UNAVAILABLE)]
+    service.failures["ExecuteBatch"] = [RpcFailure(grpc.StatusCode.UNAVAILABLE, reason)]
     with pytest.raises(SidecallError) as caught:
         await call("execute_batch", [{"name": "a"}])
     assert not caught.value.not_started

@@ -1,4 +1,5 @@
 import functools
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -160,6 +161,13 @@ def test_tool_error_checks_its_code() -> None:
     for code in ("OK", "nonsense"):
         with pytest.raises(ValueError, match="is not a status code"):
             ToolError("x", code=code)
+
+
+@pytest.mark.parametrize("delay", [math.nan, math.inf, -1, True, "2s"])
+def test_tool_error_checks_its_delay(delay: Any) -> None:
+    with pytest.raises(ValueError, match="retry_after must be finite seconds"):
+        ToolError("x", retry_after=delay)
+    assert ToolError("x", retry_after=0).retry_after_s == 0
 
 
 def test_facade_names_exist_and_others_do_not() -> None:

@@ -93,7 +93,8 @@ class EarlyCalls:
             effect, and the calls are to be sent as one batch.
 
         Raises:
-            SidecallError: The connection failed after the calls were released.
+            SidecallError: The turn failed after the calls were released. They are never
+                sent again, whatever the sidecar says.
         """
         if self._sent != calls.batch[: len(self._sent)]:
             await self.abandon("the model changed a call that had been sent")
@@ -106,15 +107,10 @@ class EarlyCalls:
         self._sealed = True
         for index, result in self._results.items():
             record.add_result(index, result)
-        try:
-            await self._stream.seal()
-            await self._wait(self._stream, self._reader)
-            await self._stream.results()
-        except SidecallError as error:
-            if not error.not_started:
-                raise
-            await self.abandon(str(error))
-        return not self._given_up
+        await self._stream.seal()
+        await self._wait(self._stream, self._reader)
+        await self._stream.results()
+        return True
 
     async def _open(self) -> BatchStream:
         self._stream = await self._resources.enter_async_context(self._open_stream())
