@@ -113,9 +113,15 @@ class Child:
             theirs.close()
             raise
         ended: asyncio.Future[int] = self._loop.create_future()
-        threading.Thread(
-            target=self._own, args=(theirs, ended), name="sidecall-process", daemon=True
-        ).start()
+        try:
+            threading.Thread(
+                target=self._own, args=(theirs, ended), name="sidecall-process", daemon=True
+            ).start()
+        except RuntimeError as error:
+            theirs.close()
+            self._writer.transport.abort()
+            self._writer = None
+            raise ChildStartError(f"it cannot be started: {error}") from error
         self._ending = asyncio.create_task(self._end(ended), name="sidecall-process-end")
         self._reading = asyncio.create_task(self._read(reader), name="sidecall-process-read")
         self._writer.write(encode(load))

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -165,8 +166,22 @@ async def test_call_that_waits_for_a_process_is_not_started(
     assert text_of(await finished(await made.start([ToolCall("", "answer")]))) == "answered"
 
 
-async def test_call_for_which_no_process_can_be_started_was_not_attempted(made: Bench) -> None:
+def spoil_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     mark("broken")
+
+
+def leave_no_room_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+@pytest.mark.parametrize("spoil", [spoil_loading, leave_no_room_for_threads])
+async def test_call_for_which_no_process_can_be_started_was_not_attempted(
+    made: Bench, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    spoil(monkeypatch)
     await crash(made)
     call = await finished(await made.start([ToolCall("", "answer")]))
     assert failure_of(call).reason is Reason.TOOL_UNAVAILABLE
