@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sidecall._errors import ToolError as ToolError
     from sidecall._lifespan import Lifespan as Lifespan
     from sidecall._lifespan import lifespan as lifespan
-    from sidecall._requests import BatchOptions as BatchOptions
+    from sidecall._requests import ExecuteOptions as ExecuteOptions
     from sidecall._rpc_errors import SidecallError as SidecallError
     from sidecall._tool import Tool as Tool
     from sidecall._tool import tool as tool
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 _MODULES = {
     "ArgumentError": "sidecall._errors",
     "AsyncClient": "sidecall._aio_client",
-    "BatchOptions": "sidecall._requests",
     "BatchStream": "sidecall._batch_stream",
     "ChatLoop": "sidecall.chat",
     "Client": "sidecall._client",
+    "ExecuteOptions": "sidecall._requests",
     "Lifespan": "sidecall._lifespan",
     "ResultError": "sidecall._errors",
     "SidecallError": "sidecall._rpc_errors",

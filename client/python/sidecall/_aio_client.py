@@ -9,8 +9,9 @@ import grpc.aio
 
 from sidecall._batch_stream import BatchStream
 from sidecall._connection import Connection, Metadata
+from sidecall._durations import Timeout, optional_duration_s, parse_duration
 from sidecall._requests import (
-    BatchOptions,
+    ExecuteOptions,
     ToolPages,
     batch_request,
     batch_results,
@@ -83,16 +84,17 @@ class AsyncClient:
         if channel is not None:
             await channel.close()
 
-    async def wait_until_ready(self, timeout: float = 30.0) -> GetCapabilitiesResponse:
+    async def wait_until_ready(self, timeout: Timeout = 30.0) -> GetCapabilitiesResponse:
         """Waits until the sidecar serves.
 
         Args:
-            timeout: Seconds to wait.
+            timeout: How long to wait: seconds, or text such as "5s".
 
         Raises:
             SidecallError: It does not serve in time, or refuses this client.
+            ValueError: The timeout is not positive and finite.
         """
-        attempts = Attempts(0, timeout)
+        attempts = Attempts(0, parse_duration(timeout))
         while True:
             try:
                 return await self._stub.GetCapabilities(
@@ -107,7 +109,7 @@ class AsyncClient:
                     raise failure from error
             await asyncio.sleep(_READY_POLL_S)
 
-    async def get_capabilities(self, *, timeout: float | None = None) -> GetCapabilitiesResponse:
+    async def get_capabilities(self, *, timeout: Timeout | None = None) -> GetCapabilitiesResponse:
         """Returns what the sidecar speaks and its limits.
 
         Raises:
@@ -117,11 +119,11 @@ class AsyncClient:
             self._stub.GetCapabilities, GetCapabilitiesRequest(), timeout, repeatable=True
         )
 
-    async def list_tools(self, *, timeout: float | None = None) -> list[Tool]:
+    async def list_tools(self, *, timeout: Timeout | None = None) -> list[Tool]:
         """Returns all tools that the caller may use, ordered by name.
 
         Args:
-            timeout: Seconds for each page.
+            timeout: Time for each page: seconds, or text such as "5s".
 
         Raises:
             SidecallError: The RPC failed.
@@ -142,20 +144,20 @@ class AsyncClient:
         self,
         calls: Iterable[ToolCallLike],
         *,
-        timeout: float | None = None,
-        **options: Unpack[BatchOptions],
+        timeout: Timeout | None = None,
+        **options: Unpack[ExecuteOptions],
     ) -> list[ToolResult]:
         """Executes the calls of one turn and returns one result per call, in call order.
 
         Args:
             calls: Messages, dictionaries or a provider's tool calls; see `to_tool_call`.
-            timeout: Seconds for the whole batch. The sidecar answers shortly before with
-                the results so far.
-            options: See `BatchOptions`.
+            timeout: Time for the whole batch: seconds, or text such as "5s". The sidecar
+                answers shortly before with the results so far.
+            options: See `ExecuteOptions`.
 
         Raises:
             SidecallError: The RPC failed; `not_started` says whether that is harmless.
-            ValueError: An option has no such value.
+            ValueError: An option or the timeout has no such value.
             TypeError: Something is not a tool call.
         """
         request = batch_request(calls, options)
@@ -167,8 +169,8 @@ class AsyncClient:
         name: str,
         arguments: str | Mapping[str, Any] | None = None,
         *,
-        timeout: float | None = None,
-        **options: Unpack[BatchOptions],
+        timeout: Timeout | None = None,
+        **options: Unpack[ExecuteOptions],
     ) -> ToolResult:
         """Executes one call; `execute_batch` for a batch of one."""
         (result,) = await self.execute_batch(
@@ -177,17 +179,21 @@ class AsyncClient:
         return result
 
     def stream_batch(
-        self, *, timeout: float | None = None, **options: Unpack[BatchOptions]
+        self, *, timeout: Timeout | None = None, **options: Unpack[ExecuteOptions]
     ) -> BatchStream:
         """Opens a turn whose calls are sent one by one; see `BatchStream`.
 
         Args:
-            timeout: Seconds for the whole turn, from opening.
-            options: See `BatchOptions`.
+            timeout: Time for the whole turn, from opening: seconds, or text such as "5s".
+            options: See `ExecuteOptions`.
+
+        Raises:
+            ValueError: An option or the timeout has no such value.
         """
+        timeout_s = optional_duration_s(timeout)
         return BatchStream(
             stream_start(options),
-            lambda: self._stub.StreamBatch(timeout=timeout, metadata=self._connection.metadata),
+            lambda: self._stub.StreamBatch(timeout=timeout_s, metadata=self._connection.metadata),
         )
 
     @property
@@ -208,11 +214,11 @@ class AsyncClient:
         self,
         method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
-        timeout: float | None,
+        timeout: Timeout | None,
         *,
         repeatable: bool = False,
     ) -> _Response:
-        attempts = Attempts(self._retries, timeout, repeatable=repeatable)
+        attempts = Attempts(self._retries, optional_duration_s(timeout), repeatable=repeatable)
         while True:
             try:
                 return await method(

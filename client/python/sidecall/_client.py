@@ -7,7 +7,8 @@ from typing import Any, Self, TypeVar, Unpack
 import grpc
 
 from sidecall._connection import Connection, Metadata
-from sidecall._requests import BatchOptions, ToolPages, batch_request, batch_results
+from sidecall._durations import Timeout, optional_duration_s, parse_duration
+from sidecall._requests import ExecuteOptions, ToolPages, batch_request, batch_results
 from sidecall._retry import Attempts
 from sidecall._rpc_errors import SidecallError, error_from_rpc
 from sidecall._tool_calls import ToolCallLike, make_tool_call
@@ -74,16 +75,17 @@ class Client:
         """Closes the connection. RPCs in flight are cancelled."""
         self._channel.close()
 
-    def wait_until_ready(self, timeout: float = 30.0) -> GetCapabilitiesResponse:
+    def wait_until_ready(self, timeout: Timeout = 30.0) -> GetCapabilitiesResponse:
         """Waits until the sidecar serves.
 
         Args:
-            timeout: Seconds to wait.
+            timeout: How long to wait: seconds, or text such as "5s".
 
         Raises:
             SidecallError: It does not serve in time, or refuses this client.
+            ValueError: The timeout is not positive and finite.
         """
-        attempts = Attempts(0, timeout)
+        attempts = Attempts(0, parse_duration(timeout))
         while True:
             try:
                 return self._stub.GetCapabilities(
@@ -98,7 +100,7 @@ class Client:
                     raise failure from error
             time.sleep(_READY_POLL_S)
 
-    def get_capabilities(self, *, timeout: float | None = None) -> GetCapabilitiesResponse:
+    def get_capabilities(self, *, timeout: Timeout | None = None) -> GetCapabilitiesResponse:
         """Returns what the sidecar speaks and its limits.
 
         Raises:
@@ -108,11 +110,11 @@ class Client:
             self._stub.GetCapabilities, GetCapabilitiesRequest(), timeout, repeatable=True
         )
 
-    def list_tools(self, *, timeout: float | None = None) -> list[Tool]:
+    def list_tools(self, *, timeout: Timeout | None = None) -> list[Tool]:
         """Returns all tools that the caller may use, ordered by name.
 
         Args:
-            timeout: Seconds for each page.
+            timeout: Time for each page: seconds, or text such as "5s".
 
         Raises:
             SidecallError: The RPC failed.
@@ -131,20 +133,20 @@ class Client:
         self,
         calls: Iterable[ToolCallLike],
         *,
-        timeout: float | None = None,
-        **options: Unpack[BatchOptions],
+        timeout: Timeout | None = None,
+        **options: Unpack[ExecuteOptions],
     ) -> list[ToolResult]:
         """Executes the calls of one turn and returns one result per call, in call order.
 
         Args:
             calls: Messages, dictionaries or a provider's tool calls; see `to_tool_call`.
-            timeout: Seconds for the whole batch. The sidecar answers shortly before with
-                the results so far.
-            options: See `BatchOptions`.
+            timeout: Time for the whole batch: seconds, or text such as "5s". The sidecar
+                answers shortly before with the results so far.
+            options: See `ExecuteOptions`.
 
         Raises:
             SidecallError: The RPC failed; `not_started` says whether that is harmless.
-            ValueError: An option has no such value.
+            ValueError: An option or the timeout has no such value.
             TypeError: Something is not a tool call.
         """
         request = batch_request(calls, options)
@@ -155,8 +157,8 @@ class Client:
         name: str,
         arguments: str | Mapping[str, Any] | None = None,
         *,
-        timeout: float | None = None,
-        **options: Unpack[BatchOptions],
+        timeout: Timeout | None = None,
+        **options: Unpack[ExecuteOptions],
     ) -> ToolResult:
         """Executes one call; `execute_batch` for a batch of one."""
         (result,) = self.execute_batch(
@@ -168,11 +170,11 @@ class Client:
         self,
         method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
-        timeout: float | None,
+        timeout: Timeout | None,
         *,
         repeatable: bool = False,
     ) -> _Response:
-        attempts = Attempts(self._retries, timeout, repeatable=repeatable)
+        attempts = Attempts(self._retries, optional_duration_s(timeout), repeatable=repeatable)
         while True:
             try:
                 return method(request, timeout=attempts.remaining_s(), metadata=self._metadata)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from sidecall._durations import Timeout, parse_duration
+
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -87,19 +89,20 @@ class ToolContext:
         if self._port.cancelled:
             raise asyncio.CancelledError
 
-    def wait_cancelled(self, timeout: float | None = None) -> bool:
+    def wait_cancelled(self, timeout: Timeout | None = None) -> bool:
         """Blocks the calling thread until the attempt is told to end.
 
         It serves tools that run in threads as a sleep that ends in time. A coroutine is
         cancelled at its `await` instead and must not call this on the event loop.
 
         Args:
-            timeout: Longest time to wait, in seconds; None for no bound.
+            timeout: Longest time to wait: seconds, or text such as "5s"; None for no bound.
 
         Returns:
             Whether the attempt has been told to end.
         """
-        return self._port.wait_cancelled(timeout)
+        timeout_s = parse_duration(timeout) if isinstance(timeout, str) else timeout
+        return self._port.wait_cancelled(timeout_s)
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Reports progress to whoever watches.

@@ -8,7 +8,20 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
 
 
-def parse_duration(value: float | str) -> float:
+Timeout = float | str
+"""Seconds, or text such as "5s"."""
+
+
+def optional_duration_s(value: Timeout | None) -> float | None:
+    """Turns a duration that may be left out into seconds; None stays None.
+
+    Raises:
+        ValueError: It is not a positive, finite duration.
+    """
+    return None if value is None else parse_duration(value)
+
+
+def parse_duration(value: Timeout) -> float:
     """Turns a duration into seconds.
 
     Args:

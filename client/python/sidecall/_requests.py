@@ -28,7 +28,7 @@ _FAILURE_POLICIES = {"continue": FAILURE_POLICY_CONTINUE, "stop": FAILURE_POLICY
 _MAX_LISTINGS = 5
 
 
-class BatchOptions(TypedDict, total=False):
+class ExecuteOptions(TypedDict, total=False):
     """What may be said about a batch. What is absent or None is the sidecar's default."""
 
     mode: Literal["parallel", "sequential"] | None
@@ -49,12 +49,12 @@ class BatchOptions(TypedDict, total=False):
     """Passes argument strings as they are."""
 
 
-def batch_request(calls: Iterable[ToolCallLike], options: BatchOptions) -> ExecuteBatchRequest:
+def batch_request(calls: Iterable[ToolCallLike], options: ExecuteOptions) -> ExecuteBatchRequest:
     """Makes the request of ExecuteBatch."""
     return ExecuteBatchRequest(calls=[to_tool_call(call) for call in calls], **_fields(options))
 
 
-def stream_start(options: BatchOptions) -> StreamStart:
+def stream_start(options: ExecuteOptions) -> StreamStart:
     """Makes the message that opens StreamBatch."""
     return StreamStart(**_fields(options))
 
@@ -101,7 +101,7 @@ class ToolPages:
         self._token = ""
 
 
-def _fields(options: BatchOptions) -> dict[str, Any]:
+def _fields(options: ExecuteOptions) -> dict[str, Any]:
     fields = {name: value for name, value in options.items() if value is not None}
     for name, values in (("mode", _MODES), ("on_failure", _FAILURE_POLICIES)):
         if name in fields:

@@ -17,7 +17,7 @@ class Attempts:
 
     Args:
         retries: Most attempts after the first.
-        timeout: Seconds for all attempts together; None for no bound.
+        timeout_s: Seconds for all attempts together; None for no bound.
         repeatable: Whether sending again is harmless even if the RPC was received.
         clock: Monotonic seconds.
         jitter: Draws from [0, 1).
@@ -26,7 +26,7 @@ class Attempts:
     def __init__(
         self,
         retries: int,
-        timeout: float | None,
+        timeout_s: float | None,
         *,
         repeatable: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -37,7 +37,7 @@ class Attempts:
         self._clock = clock
         self._jitter = jitter
         self._backoff_s = _INITIAL_BACKOFF_S
-        self._deadline = None if timeout is None else clock() + timeout
+        self._deadline = None if timeout_s is None else clock() + timeout_s
 
     def remaining_s(self) -> float | None:
         """Seconds until the deadline, never negative; None for no bound."""
@@ -50,11 +50,11 @@ class Attempts:
         self._left -= 1
         delay = self._jitter() * self._backoff_s
         self._backoff_s = min(self._backoff_s * 2, _MAX_BACKOFF_S)
-        if error.retry_after is not None:
-            delay += error.retry_after
+        if error.retry_after_s is not None:
+            delay += error.retry_after_s
         remaining = self.remaining_s()
         return delay if remaining is None or delay < remaining else None
 
     def _may_repeat(self, error: SidecallError) -> bool:
-        transient = error.code is grpc.StatusCode.UNAVAILABLE or error.retry_after is not None
+        transient = error.code is grpc.StatusCode.UNAVAILABLE or error.retry_after_s is not None
         return transient and (error.not_started or self._repeatable)

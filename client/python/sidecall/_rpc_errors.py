@@ -37,7 +37,7 @@ class SidecallError(Exception):
         code: Status code of the RPC.
         reason: Reason that the sidecar gave, in UPPER_SNAKE_CASE; empty where the error
             was not made by a sidecar.
-        retry_after: Seconds after which the sidecar wants to be asked again; None where
+        retry_after_s: Seconds after which the sidecar wants to be asked again; None where
             it did not say.
         not_started: Whether it is certain that this RPC started no call. False means
             that calls may have run.
@@ -49,13 +49,13 @@ class SidecallError(Exception):
         *,
         code: grpc.StatusCode,
         reason: str = "",
-        retry_after: float | None = None,
+        retry_after_s: float | None = None,
         not_started: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
-        self.retry_after = retry_after
+        self.retry_after_s = retry_after_s
         self.not_started = not_started
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ def make_error(code: grpc.StatusCode, details: str | None, trailing: object) -> 
         trailing: Its trailing metadata.
     """
     status = _find_status(trailing)
-    reason, retry_after = _read_details(status)
+    reason, retry_after_s = _read_details(status)
     not_connected = (
         status is None
         and code is grpc.StatusCode.UNAVAILABLE
@@ -87,7 +87,7 @@ def make_error(code: grpc.StatusCode, details: str | None, trailing: object) -> 
         (status.message if status is not None else "") or details or "no details",
         code=code,
         reason=reason,
-        retry_after=retry_after,
+        retry_after_s=retry_after_s,
         not_started=reason in REJECTIONS or not_connected,
     )
 
@@ -105,12 +105,12 @@ def _find_status(trailing: object) -> status_pb2.Status | None:
 
 
 def _read_details(status: status_pb2.Status | None) -> tuple[str, float | None]:
-    reason, retry_after = "", None
+    reason, retry_after_s = "", None
     for detail in status.details if status is not None else ():
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
         if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == ERROR_DOMAIN:
             reason = info.reason
         elif detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry):
             delay = retry.retry_delay
-            retry_after = max(0.0, delay.seconds + delay.nanos / 1e9)
-    return reason, retry_after
+            retry_after_s = max(0.0, delay.seconds + delay.nanos / 1e9)
+    return reason, retry_after_s

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from google.protobuf.duration_pb2 import Duration
 
+from sidecall._durations import Timeout, parse_duration
 from sidecall.v1.execution_pb2 import ToolCall
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -62,10 +63,12 @@ def to_tool_call(call: ToolCallLike) -> ToolCall:
     """Makes the contract's message of a call.
 
     A dictionary has the fields of `ToolCall` (`arguments` may be an object; `timeout` is
-    in seconds), or the form of a Chat Completions tool call or a Responses function call.
+    in seconds, or text such as "5s"), or the form of a Chat Completions tool call or a
+    Responses function call.
 
     Raises:
         TypeError: It is none of these.
+        ValueError: Its timeout is not positive and finite.
     """
     if isinstance(call, ToolCall):
         return call
@@ -82,7 +85,7 @@ def make_tool_call(
     name: str,
     arguments: str | Mapping[str, Any] | None = None,
     call_id: str | None = None,
-    timeout: float | None = None,
+    timeout: Timeout | None = None,
 ) -> ToolCall:
     """Makes a call.
 
@@ -90,7 +93,10 @@ def make_tool_call(
         name: Name of the tool.
         arguments: JSON text, or an object that is made into it.
         call_id: Id of the call.
-        timeout: Seconds from receipt to result.
+        timeout: Time from receipt to result: seconds, or text such as "5s".
+
+    Raises:
+        ValueError: The timeout is not positive and finite.
     """
     if isinstance(arguments, Mapping):
         arguments = json.dumps(dict(arguments))
@@ -100,7 +106,7 @@ def make_tool_call(
         arguments=escape_surrogates(arguments or ""),
     )
     if timeout is not None:
-        call.timeout.CopyFrom(to_duration(timeout))
+        call.timeout.CopyFrom(to_duration(parse_duration(timeout)))
     return call
 
 

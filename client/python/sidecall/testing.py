@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from sidecall._context import ToolContext
+from sidecall._durations import Timeout, optional_duration_s, parse_duration
 from sidecall._tool import Tool
 from sidecall._values import render
 
@@ -53,7 +54,7 @@ async def run_tool(
     context: Mapping[str, str] | None = None,
     state: Any = None,
     caller: str = "",
-    timeout_s: float | None = None,
+    timeout: Timeout | None = None,
 ) -> ToolRun:
     """Runs one tool with JSON arguments.
 
@@ -67,16 +68,18 @@ async def run_tool(
         context: Facts about the end user.
         state: What the lifespan would have yielded.
         caller: Who sent the call.
-        timeout_s: Seconds after which the run is cancelled; also what the tool sees as
-            `context.remaining()`.
+        timeout: Time after which the run is cancelled, in seconds or as text such as "5s";
+            also what the tool sees as `context.remaining()`.
 
     Raises:
         ArgumentError: The arguments do not fit.
         ResultError: The result cannot be written as text.
         TimeoutError: The time was over. A thread goes on until its function returns.
+        ValueError: The timeout is not positive and finite.
         Exception: Whatever the tool raises.
     """
     run = ToolRun()
+    timeout_s = optional_duration_s(timeout)
     port = _RecordingPort(run, timeout_s)
     values = tool.parameters.check(dict(arguments or {}))
     if tool.context_parameter is not None:
@@ -191,16 +194,22 @@ class ToolBox:
         await self._stack.aclose()
 
     async def run(
-        self, name: str, arguments: Mapping[str, Any] | str = "", **context: str
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | str = "",
+        *,
+        context: Mapping[str, str] | None = None,
+        timeout: Timeout | None = None,
     ) -> "ToolResult":
         """Runs one call.
 
         Args:
             name: Name of the tool.
             arguments: JSON values by name, or the JSON text as a model would write it.
-            **context: Facts about the end user.
+            context: Facts about the end user.
+            timeout: Time for the call, in seconds or as text such as "5s".
         """
-        results = await self.run_batch([(name, arguments)], context=context)
+        results = await self.run_batch([(name, arguments)], context=context, timeout=timeout)
         return results[0]
 
     async def run_batch(
@@ -209,22 +218,27 @@ class ToolBox:
         *,
         request: "ExecuteBatchRequest | None" = None,
         context: Mapping[str, str] | None = None,
+        timeout: Timeout | None = None,
     ) -> "list[ToolResult]":
         """Runs a batch.
 
         Args:
             calls: The calls, as messages or as pairs of name and arguments. A pair gets
                 its position, from "1", as its id.
-            request: Everything but the calls: mode, timeout and so on.
+            request: Everything but the calls: mode, limits and so on.
             context: Facts about the end user.
+            timeout: Time for the whole batch, in seconds or as text such as "5s"; it goes
+                before that of the request.
 
         Returns:
             One result per call, in call order.
 
         Raises:
             RuntimeError: The box is not open.
+            ValueError: The timeout is not positive and finite.
         """
-        from sidecall.v1 import ExecuteBatchRequest  # noqa: PLC0415  run_tool needs no protobuf
+        from sidecall._tool_calls import to_duration  # noqa: PLC0415  run_tool needs no protobuf
+        from sidecall.v1 import ExecuteBatchRequest  # noqa: PLC0415  as above
 
         if self._engine is None:
             raise RuntimeError("the ToolBox is not open; use `async with ToolBox(...) as box`")
@@ -233,6 +247,8 @@ class ToolBox:
             message.CopyFrom(request)
         message.calls.extend(_message(call, number) for number, call in enumerate(calls, 1))
         message.context.update(context or {})
+        if timeout is not None:
+            message.timeout.CopyFrom(to_duration(parse_duration(timeout)))
         response = await self._engine.execute_batch(message)
         return list(response.results)
 
@@ -243,10 +259,11 @@ async def run_batch(
     *,
     request: "ExecuteBatchRequest | None" = None,
     context: Mapping[str, str] | None = None,
+    timeout: Timeout | None = None,
 ) -> "list[ToolResult]":
     """Runs one batch on an engine of its own; see `ToolBox.run_batch`."""
     async with ToolBox(tools) as box:
-        return await box.run_batch(calls, request=request, context=context)
+        return await box.run_batch(calls, request=request, context=context, timeout=timeout)
 
 
 def _message(call: "ToolCall | tuple[str, Mapping[str, Any] | str]", number: int) -> "ToolCall":

@@ -10,7 +10,7 @@ import click
 from rich.cells import cell_len, set_cell_size
 
 from sidecall import ToolCall, ToolResult
-from sidecall._requests import BatchOptions
+from sidecall._requests import ExecuteOptions
 from sidecall_server.cli import results
 from sidecall_server.cli.batch_file import BatchFileError, read_calls
 from sidecall_server.cli.connection import Duration, connect, endpoint_options, run
@@ -26,7 +26,7 @@ class _Job:
     tools: tuple[str, ...]
     calls: Sequence[ToolCall]
     timeout_s: float | None
-    options: BatchOptions
+    options: ExecuteOptions
     live: bool
 
 
@@ -67,7 +67,7 @@ def command(
         calls = read_calls(file.read())
     except (BatchFileError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{file.name}: {error}") from None
-    options = BatchOptions(mode=mode, on_failure=on_failure, max_concurrency=max_concurrency)
+    options = ExecuteOptions(mode=mode, on_failure=on_failure, max_concurrency=max_concurrency)
     live = sys.stdout.isatty() and not as_json
     done = run(_execute(_Job(endpoint, tools, calls, timeout, options, live)))
     if as_json:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecall import AsyncClient, ToolCall, ToolResult
-from sidecall._requests import BatchOptions
+from sidecall._requests import ExecuteOptions
 from sidecall.v1.execution_pb2 import BlockCause
 from sidecall.v1.tool_service_pb2 import BatchEvent, CallProgress
 from sidecall_server.cli.output import clip, plain_table
@@ -137,7 +137,7 @@ async def run_live(
     client: AsyncClient,
     calls: Sequence[ToolCall],
     timeout_s: float | None,
-    options: BatchOptions,
+    options: ExecuteOptions,
     console: Console,
 ) -> list[ToolResult]:
     """Runs a batch over StreamBatch and shows it while it runs.

@@ -209,7 +209,7 @@ async def test_calls_that_take_too_long_are_cancelled(
     turn = ScriptedTurn(
         calls=[ROME, ScriptedCall("hang", {})], piece_chars=4, before_chunk=hook.before_last_call
     )
-    chat = await start_chat(turn, summarise, hooks=hook, batch_timeout=0.05, **early)
+    chat = await start_chat(turn, summarise, hooks=hook, batch_timeout="50ms", **early)
     result = await chat.loop.run("Go.")
     rome, hung = answers(result.messages).values()
     assert rome == "sunny in Rome"

@@ -62,7 +62,7 @@ async def test_context_and_batch_options_reach_the_sidecar(
         HELLO,
         context={"user": "u"},
         batch_options={"max_concurrency": 2},
-        batch_timeout=60,
+        batch_timeout="1m",
     )
     await chat.loop.run("Hi.")
     assert sidecar.batches[0].context == {"user": "u"}
@@ -74,6 +74,8 @@ async def test_context_and_batch_options_reach_the_sidecar(
     [
         ({"api": "completions"}, "api"),
         ({"max_turns": 0}, "max_turns"),
+        ({"batch_timeout": 0}, "duration"),
+        ({"batch_timeout": "soon"}, "duration"),
         ({"request_options": {"messages": []}}, "messages"),
     ],
 )

@@ -1,6 +1,7 @@
 """Both clients against a fake service, through real channels."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -79,7 +80,7 @@ async def test_results_are_in_call_order(call: AnyClient) -> None:
 
 
 async def test_one_call(call: AnyClient) -> None:
-    result: ToolResult = await call("call", "a", {"text": "hello"}, timeout=30)
+    result: ToolResult = await call("call", "a", {"text": "hello"}, timeout="30s")
     assert result.content == "hello"
 
 
@@ -110,6 +111,32 @@ async def test_an_unknown_mode_is_refused(call: AnyClient) -> None:
         await call("execute_batch", [], mode="random")
 
 
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, True, "soon"])
+async def test_a_timeout_that_makes_no_sense_is_refused(
+    call: AnyClient, service: FakeToolService, timeout: Any
+) -> None:
+    for method, *args in (
+        ("wait_until_ready",),
+        ("get_capabilities",),
+        ("list_tools",),
+        ("execute_batch", []),
+        ("call", "a"),
+    ):
+        with pytest.raises(ValueError, match="duration"):
+            await call(method, *args, timeout=timeout)
+    with pytest.raises(ValueError, match="duration"):
+        await call("execute_batch", [{"name": "a", "timeout": timeout}])
+    if isinstance(call.client, AsyncClient):
+        with pytest.raises(ValueError, match="duration"):
+            call.client.stream_batch(timeout=timeout)
+    assert service.metadata == []
+
+
+async def test_the_timeout_of_a_call_may_be_text(call: AnyClient, service: FakeToolService) -> None:
+    await call("execute_batch", [{"name": "a", "timeout": "1m30s"}], timeout="1m")
+    assert service.batches[0].calls[0].timeout.ToSeconds() == 90
+
+
 async def test_the_reason_of_an_error_is_read(call: AnyClient, service: FakeToolService) -> None:
     failure = RpcFailure(grpc.StatusCode.UNIMPLEMENTED, "FEATURE_UNSUPPORTED")
     service.failures["ExecuteBatch"] = [failure]
@@ -118,7 +145,7 @@ async def test_the_reason_of_an_error_is_read(call: AnyClient, service: FakeTool
     error = caught.value
     assert error.code is grpc.StatusCode.UNIMPLEMENTED
     assert error.reason == "FEATURE_UNSUPPORTED"
-    assert error.retry_after is None
+    assert error.retry_after_s is None
     assert error.not_started
     assert str(error) == "UNIMPLEMENTED/FEATURE_UNSUPPORTED: planned failure"
 
@@ -147,7 +174,7 @@ async def test_retry_after_is_told(call: AnyClient, service: FakeToolService) ->
     service.failures["ExecuteBatch"] = [full]
     with pytest.raises(SidecallError) as caught:
         await call("execute_batch", [], timeout=30)
-    assert caught.value.retry_after == 90
+    assert caught.value.retry_after_s == 90
 
 
 async def test_a_deadline_that_passes_leaves_the_outcome_open(

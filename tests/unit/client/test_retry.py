@@ -13,12 +13,12 @@ class Clock:
         return self.now
 
 
-def unavailable(*, not_started: bool = True, retry_after: float | None = None) -> SidecallError:
+def unavailable(*, not_started: bool = True, retry_after_s: float | None = None) -> SidecallError:
     return SidecallError(
         "gone",
         code=grpc.StatusCode.UNAVAILABLE,
         not_started=not_started,
-        retry_after=retry_after,
+        retry_after_s=retry_after_s,
     )
 
 
@@ -48,7 +48,7 @@ def test_other_codes_are_final() -> None:
 
 
 def test_the_sidecars_delay_is_honoured() -> None:
-    delay_s = Attempts(3, None, jitter=lambda: 0.0).delay_s(unavailable(retry_after=1.5))
+    delay_s = Attempts(3, None, jitter=lambda: 0.0).delay_s(unavailable(retry_after_s=1.5))
     assert delay_s == pytest.approx(1.5)
 
 

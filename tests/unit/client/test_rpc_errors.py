@@ -63,4 +63,4 @@ def test_a_status_of_nobodys_says_nothing(code: grpc.StatusCode) -> None:
 @pytest.mark.parametrize(("seconds", "expected"), [(2, 2.0), (-5, 0.0), (10**12, 1e12)])
 def test_any_delay_can_be_read(seconds: int, expected: float) -> None:
     retry = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=seconds))
-    assert ended(grpc.StatusCode.UNAVAILABLE, retry).retry_after == expected
+    assert ended(grpc.StatusCode.UNAVAILABLE, retry).retry_after_s == expected

@@ -1,7 +1,9 @@
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import EntryPoint, EntryPoints
+from typing import Any
 
 import pytest
 
@@ -102,8 +104,36 @@ async def test_run_tool_times_out_and_tells_the_thread() -> None:
             told.set()
 
     with pytest.raises(TimeoutError):
-        await run_tool(tool(patient), timeout_s=0.01)
+        await run_tool(tool(patient), timeout="10ms")
     assert await asyncio.to_thread(told.wait, 60)
+
+
+@pytest.mark.parametrize("timeout", [0, math.nan, "soon"])
+async def test_a_timeout_that_makes_no_sense_is_refused(engine: None, timeout: Any) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        await run_tool(greet, {"name": "Ada"}, timeout=timeout)
+    with pytest.raises(ValueError, match="duration"):
+        await run_batch([greet], [("greet", {"name": "Ada"})], timeout=timeout)
+
+
+@pytest.mark.usefixtures("engine")
+async def test_calls_and_batches_of_a_tool_box_time_out() -> None:
+    @tool
+    async def hang() -> None:
+        """Never returns."""
+        await asyncio.Event().wait()
+
+    async with ToolBox([hang]) as box:
+        assert (await box.run("hang", timeout="50ms")).status.code == 4
+        (result,) = await box.run_batch([("hang", "")], timeout=0.05)
+        assert result.status.code == 4
+
+
+async def test_a_tool_waits_as_long_as_it_says() -> None:
+    def brief(context: ToolContext) -> bool:
+        return context.wait_cancelled("10ms") or context.wait_cancelled(0)
+
+    assert (await run_tool(tool(brief))).value is False
 
 
 @pytest.fixture
@@ -133,7 +163,7 @@ async def test_batch_with_references_runs_in_process() -> None:
 async def test_tool_box_runs_calls_one_by_one() -> None:
     async with ToolBox([greet, facts]) as box:
         assert (await box.run("greet", '{"name": "Ada"}')).content == "Hello Ada"
-        assert '"user":"ada"' in (await box.run("facts", user="ada")).content
+        assert '"user":"ada"' in (await box.run("facts", context={"user": "ada"})).content
     with pytest.raises(RuntimeError, match="not open"):
         await box.run("greet")
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sidecall._aio_client import AsyncClient
+from sidecall._durations import optional_duration_s
+from sidecall.chat.conversation import Conversation
 from sidecall.chat.early import EarlyCalls
-from sidecall.chat.engine import Engine
 from sidecall.chat.events import Emitter
 from sidecall.chat.options import ChatOptions, ChatResult
 from sidecall.v1.execution_pb2 import ToolCall, ToolResult
@@ -35,12 +36,12 @@ class ChatLoop(ChatOptions):
         self.check()
         emit = Emitter(self.hooks)
         early = (lambda turn: self._early_calls(turn, emit)) if self.early_start else None
-        self._engine = Engine(self, _Services(self), emit, early)
+        self._conversation = Conversation(self, _Services(self), emit, early)
 
     @property
     def history(self) -> list[Any]:
         """The conversation so far."""
-        return self._engine.history
+        return self._conversation.history
 
     async def run(self, messages: str | list[Any]) -> ChatResult:
         """Asks the model until it answers without calling tools.
@@ -55,13 +56,12 @@ class ChatLoop(ChatOptions):
             ValueError: A tool that was chosen by name is not there.
             openai.OpenAIError: The provider cannot be reached or refused a request.
         """
-        return await self._engine.run(messages)
+        return await self._conversation.run(messages)
 
     def _early_calls(self, turn: int, emit: Emitter) -> EarlyCalls:
+        timeout_s = optional_duration_s(self.batch_timeout)
         # No timeout here: the RPC is open while the model is still writing.
-        return EarlyCalls(
-            turn, lambda: self.client.stream_batch(**self.batch()), emit, self.batch_timeout
-        )
+        return EarlyCalls(turn, lambda: self.client.stream_batch(**self.batch()), emit, timeout_s)
 
 
 class _Services:

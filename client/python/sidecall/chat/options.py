@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sidecall._requests import BatchOptions
+from sidecall._durations import Timeout, optional_duration_s
+from sidecall._requests import ExecuteOptions
 from sidecall.chat.events import Hook
 from sidecall.chat.hint import REFERENCE_HINT
 from sidecall.chat.model import EndReason, Settings, Usage
@@ -33,7 +34,8 @@ class ChatOptions:
             The hint is sent with each request and never kept in the history.
         tools: Names of the tools to offer; None for all that the caller may use.
         context: Facts about the end user; tools and policies see them, the model does not.
-        batch_timeout: Seconds for the tool calls of one turn, from the end of the turn.
+        batch_timeout: Time for the tool calls of one turn, from the end of the turn: seconds,
+            or text such as "5s".
         batch_options: Further options of each batch.
         request_options: Further arguments of the API's `create`; `tools` are added to
             those of the sidecar.
@@ -48,8 +50,8 @@ class ChatOptions:
     reference_hint: bool = False
     tools: Sequence[str] | None = None
     context: Mapping[str, str] | None = None
-    batch_timeout: float | None = None
-    batch_options: BatchOptions = field(default_factory=BatchOptions)
+    batch_timeout: Timeout | None = None
+    batch_options: ExecuteOptions = field(default_factory=ExecuteOptions)
     request_options: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -60,6 +62,7 @@ class ChatOptions:
         """
         if self.api not in ("chat_completions", "responses"):
             raise ValueError(f'api is "chat_completions" or "responses", not {self.api!r}')
+        optional_duration_s(self.batch_timeout)
         if self.max_turns < 1:
             raise ValueError(f"max_turns must be at least 1, not {self.max_turns}")
         if reserved := [name for name in _RESERVED if name in self.request_options]:
@@ -70,7 +73,7 @@ class ChatOptions:
         hint = REFERENCE_HINT if self.reference_hint else ""
         return Settings(self.model, self.stream, hint, self.request_options)
 
-    def batch(self) -> BatchOptions:
+    def batch(self) -> ExecuteOptions:
         """Options of each batch."""
         options = self.batch_options.copy()
         if self.context is not None:

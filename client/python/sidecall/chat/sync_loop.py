@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecall._client import Client
-from sidecall.chat.engine import Engine
+from sidecall.chat.conversation import Conversation
 from sidecall.chat.events import Emitter
 from sidecall.chat.options import ChatOptions, ChatResult
 from sidecall.v1.execution_pb2 import ToolCall, ToolResult
@@ -33,16 +33,16 @@ class SyncChatLoop(ChatOptions):
         self.check()
         if self.early_start:
             raise ValueError("early_start needs the asyncio ChatLoop")
-        self._engine = Engine(self, _Services(self), Emitter(self.hooks), None)
+        self._conversation = Conversation(self, _Services(self), Emitter(self.hooks), None)
 
     @property
     def history(self) -> list[Any]:
         """The conversation so far."""
-        return self._engine.history
+        return self._conversation.history
 
     def run(self, messages: str | list[Any]) -> ChatResult:
         """Asks the model until it answers without calling tools; see `ChatLoop.run`."""
-        return _finish(self._engine.run(messages))
+        return _finish(self._conversation.run(messages))
 
 
 def _finish(coroutine: Coroutine[Any, Any, _T]) -> _T:
@@ -57,7 +57,7 @@ def _finish(coroutine: Coroutine[Any, Any, _T]) -> _T:
 
 
 class _Services:
-    """Blocking services in the form that the engine awaits."""
+    """Blocking services in the form that the conversation awaits."""
 
     def __init__(self, loop: SyncChatLoop) -> None:
         self._loop = loop

@@ -42,7 +42,7 @@ class Services(Protocol):
         ...
 
 
-class Engine:
+class Conversation:
     """Drives one conversation.
 
     Args:
