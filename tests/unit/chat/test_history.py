@@ -58,6 +58,20 @@ def test_a_turn_is_answered_at_every_moment(path: str, ids: list[str], order: An
 
 
 @pytest.mark.parametrize("path", list(APIS))
+def test_why_a_call_was_refused_outlives_the_failure_of_the_rest(path: str) -> None:
+    calls = TurnCalls(ToolNames(["t"]), str, offered_only=True)
+    turn = turn_of(path, [ModelCall("a", "secret", "{}"), ModelCall("b", "t", "{}")])
+    for call in turn.calls:
+        calls.add(call)
+    history: list[Any] = []
+    record = TurnRecord(history, APIS[path], turn, calls)
+    record.fail("the connection failed")
+    refused, failed = [item.get("content") or item.get("output") for item in history[-2:]]
+    assert refused.startswith("NOT RUN: there is no tool 'secret'.")
+    assert failed == "the connection failed"
+
+
+@pytest.mark.parametrize("path", list(APIS))
 @given(
     turns=st.lists(st.lists(st.booleans(), min_size=1, max_size=4), max_size=4),
 )
