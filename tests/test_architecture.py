@@ -13,7 +13,16 @@ from sidecall_server.core.cycles import cyclic
 SERVER = "sidecall_server"
 
 _ENGINE = {"engine", "policy", "core"}
-_APP = {*_ENGINE, "transport", "admin", "backends", "observability", "config", "memory"}
+_APP = {
+    *_ENGINE,
+    "transport",
+    "admin",
+    "backends",
+    "observability",
+    "config",
+    "last_resort",
+    "memory",
+}
 
 LAYERS: dict[str, set[str]] = {
     # What may import what, within the service. Each layer may import itself.
@@ -25,6 +34,7 @@ LAYERS: dict[str, set[str]] = {
     "backends": {"core"},
     "observability": {"core"},
     "config": {"core"},
+    "last_resort": {"core"},
     "memory": {"core"},
     "demo": {"core"},
     "inprocess": _APP - {"config", "admin"},

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +12,21 @@ from sidecall._tool import Tool
 from sidecall_server.backends.loader import load_sources
 from sidecall_server.backends.python import PythonBackend
 from sidecall_server.backends.python_tools import bind
-from sidecall_server.config import ConfigError, Settings
+from sidecall_server.config import (
+    ATTEMPTS_STOP_S,
+    BACKENDS_STOP_S,
+    SERVERS_STOP_S,
+    STOP_S,
+    TASKS_STOP_S,
+    ConfigError,
+    Settings,
+)
 from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import Outcome
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.engine import Engine
 from sidecall_server.engine.registry import Registry
+from sidecall_server.last_resort import LastResort, leave_behind
 from sidecall_server.memory import relax_garbage_collection
 from sidecall_server.observability.clock import SystemClock
 from sidecall_server.transport.addresses import Address, AddressError, TcpAddress, parse_address
@@ -27,8 +34,8 @@ from sidecall_server.transport.server import GrpcServers
 
 _log = logging.getLogger("sidecall")
 
-_CANCEL_GRACE_S = 1.0
-"""Seconds that cancelled calls get to end, and their answers to leave."""
+_ANSWER_S = 1.0
+"""Seconds at the end of the drain that the answers of cancelled calls get to leave."""
 
 
 class Sidecar:
@@ -83,6 +90,7 @@ class Sidecar:
         Those that run when the time is over, or when `hurry` is set, are answered with
         what they have: calls that are not final end with reason DRAINING.
         """
+        answer_s = min(_ANSWER_S, self._settings.drain_timeout_s)
         _log.info("draining: running batches get %g s", self._settings.drain_timeout_s)
         self.engine.refuse_batches()
         await self._servers.refuse()
@@ -90,23 +98,23 @@ class Sidecar:
         if hurry is not None:
             waits.add(asyncio.ensure_future(hurry.wait()))
         try:
-            grace_s = max(0.0, self._settings.drain_timeout_s - _CANCEL_GRACE_S)
+            grace_s = self._settings.drain_timeout_s - answer_s
             await asyncio.wait(waits, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
         self.engine.cancel_open()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CANCEL_GRACE_S):
+            async with asyncio.timeout(answer_s):
                 await self._servers.wait_idle()
 
     async def stop(self) -> None:
-        """Ends everything. Idempotent."""
+        """Ends everything, within `config.STOP_S` seconds. Idempotent."""
         self.engine.refuse_batches()
         self.engine.cancel_open()
-        await self._servers.stop(_CANCEL_GRACE_S)
-        await self.engine.stop(_CANCEL_GRACE_S)
-        await self._backend.stop(_CANCEL_GRACE_S)
+        await self._servers.stop(SERVERS_STOP_S)
+        await self.engine.stop(ATTEMPTS_STOP_S)
+        await self._backend.stop(BACKENDS_STOP_S)
 
 
 def listen_addresses(settings: Settings) -> tuple[list[Address], list[Address]]:
@@ -199,26 +207,40 @@ async def running(
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the drain."""
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the drain.
+
+    `STOP_S` seconds after the drain the process ends in any case.
+    """
     loop = asyncio.get_running_loop()
     first, second = asyncio.Event(), asyncio.Event()
+    last_resort = LastResort(loop)
 
     def on_signal() -> None:
-        (second if first.is_set() else first).set()
+        if first.is_set():
+            second.set()
+        else:
+            first.set()
+            last_resort.end_within(STOP_S)
 
     # Before the start: a signal that arrives while tools load must not kill halfway.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    sidecar = Sidecar(settings)
-    if await _start_unless(sidecar, first):
-        try:
-            relax_garbage_collection()
-            await first.wait()
-            await sidecar.drain(second)
-        finally:
-            await sidecar.stop()
-    _log.info("stopped")
-    await _leave_behind()
+    try:
+        sidecar = Sidecar(settings)
+        if await _start_unless(sidecar, first):
+            try:
+                relax_garbage_collection()
+                await first.wait()
+                last_resort.end_within(settings.drain_timeout_s + STOP_S)
+                await sidecar.drain(second)
+                last_resort.end_within(STOP_S)
+            finally:
+                await sidecar.stop()
+        _log.info("stopped")
+        await _end_tasks()
+    finally:
+        if not first.is_set():
+            last_resort.stand_down()
 
 
 async def _start_unless(sidecar: Sidecar, stop: asyncio.Event) -> bool:
@@ -238,15 +260,10 @@ async def _start_unless(sidecar: Sidecar, stop: asyncio.Event) -> bool:
         stopping.cancel()
 
 
-async def _leave_behind() -> None:
-    """Ends the process where tools swallow their cancellation: the loop would wait for ever."""
+async def _end_tasks() -> None:
+    """Cancels the tasks that are left, and ends the process where they ignore that."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
-    if not tasks or not (await asyncio.wait(tasks, timeout=_CANCEL_GRACE_S))[1]:
-        return
-    _log.warning("tools that ignore their cancellation are left behind")
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    if tasks and (await asyncio.wait(tasks, timeout=TASKS_STOP_S))[1]:
+        leave_behind(asyncio.get_running_loop())

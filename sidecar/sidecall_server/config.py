@@ -11,6 +11,20 @@ from sidecall_server.core.defaults import Limits
 ENV_PREFIX = "SIDECALL_"
 DEFAULT_LISTEN = ("127.0.0.1:50071",)
 _DEFAULT_DRAIN_S = 25.0
+
+# What a stop may take after the drain where everything hangs, so that an orchestrator which
+# gives its grace period and then kills finds the process ended. Servers get their seconds
+# twice (streams to end, then handlers to clean up), attempts once, backends twice (threads,
+# then lifespans) and half a second for lifespans that are cancelled, and tasks that are left
+# once.
+SERVERS_STOP_S = 0.5
+ATTEMPTS_STOP_S = 0.5
+BACKENDS_STOP_S = 1.0
+TASKS_STOP_S = 0.5
+STOP_S = 2 * SERVERS_STOP_S + ATTEMPTS_STOP_S + 2 * BACKENDS_STOP_S + 0.5 + TASKS_STOP_S
+"""Seconds after the drain at which the process ends in any case."""
+
+_EXIT_MARGIN_S = 0.5
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -71,8 +85,7 @@ def _drain_default_s(environ: Mapping[str, str]) -> float:
     text = environ.get("TERMINATION_GRACE_PERIOD_SECONDS", "")
     if not text.isdigit():
         return _DEFAULT_DRAIN_S
-    grace_s = float(text)
-    return grace_s - 5 if grace_s > 10 else max(0.0, grace_s - 1)
+    return max(0.0, float(text) - STOP_S - _EXIT_MARGIN_S)
 
 
 def _choose(name: str, default: Any, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Any:

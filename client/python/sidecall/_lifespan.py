@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import inspect
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
@@ -54,13 +57,39 @@ class Lifespan:
                 await manager.__aexit__(None, None, None)
         elif hasattr(manager, "__enter__"):
             # Blocking start-up must not hold the event loop.
-            state = await asyncio.to_thread(manager.__enter__)
+            state = await _in_thread(manager.__enter__)
             try:
                 yield state
             finally:
-                await asyncio.to_thread(manager.__exit__, None, None, None)
+                await _in_thread(manager.__exit__, None, None, None)
         else:
             raise ToolDefinitionError(f"{self!r} returned neither a context manager nor yields")
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """As `asyncio.to_thread`, in a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+    run = functools.partial(contextvars.copy_context().run, function, *arguments)
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not ended.done():
+            ended.set_result((result, error))
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = run()
+        except BaseException as caught:
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop has closed
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=work, name="sidecall-lifespan", daemon=True).start()
+    result, error = await ended
+    if error is not None:
+        raise error
+    return result
 
 
 def lifespan(function: LifespanFunction) -> Lifespan:

@@ -10,6 +10,8 @@ from sidecall_server.backends.loader import LoadedSource, ToolLoadError
 
 _log = logging.getLogger("sidecall.tools")
 
+_CANCELLED_S = 0.5
+
 
 class Lifespans:
     """Keeps the lifespans of some sources running.
@@ -47,16 +49,23 @@ class Lifespans:
         return started.result()
 
     async def stop(self, grace_s: float) -> None:
-        """Stops them in reverse order; what takes longer than the grace is cancelled."""
+        """Stops them in reverse order; what takes longer than the grace is cancelled.
+
+        What has not ended half a second later is left behind.
+        """
         task = self._task
         if task is None:
             return
         self._task = None
         self._end.set()
         await asyncio.wait((task,), timeout=grace_s)
+        if not task.done():
+            _log.warning("the end of a lifespan takes longer than %g s and is cancelled", grace_s)
         task.cancel()
-        await asyncio.wait((task,))
-        if not task.cancelled() and (error := task.exception()) is not None:
+        await asyncio.wait((task,), timeout=_CANCELLED_S)
+        if not task.done():
+            _log.error("a lifespan does not end, not even cancelled, and is left behind")
+        elif not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a lifespan failed at shutdown", exc_info=error)
 
     async def _run(self, started: asyncio.Future[list[Any]]) -> None:

@@ -1,5 +1,6 @@
 """Tools written in Python: loads them and shares them out among the ways to run one."""
 
+import asyncio
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
@@ -72,8 +73,8 @@ class PythonBackend:
 
     async def stop(self, grace_s: float) -> None:
         """Ends what runs, then the lifespans. Idempotent."""
-        while self._backends:
-            await self._backends.pop().stop(grace_s)
+        backends, self._backends = self._backends, []
+        await asyncio.gather(*(backend.stop(grace_s) for backend in backends))
 
     def statistics(self) -> Mapping[str, int]:
         """The counts of each way to run a tool."""

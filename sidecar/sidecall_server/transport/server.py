@@ -102,8 +102,7 @@ class GrpcServers:
 
     async def stop(self, grace_s: float) -> None:
         """Stops listening; RPCs in flight get `grace_s` seconds. Idempotent."""
-        for server in self._servers:
-            await server.stop(grace_s)
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
         with contextlib.suppress(TimeoutError):
             # gRPC returns before the handlers it cancelled have cleaned up.
             async with asyncio.timeout(grace_s):

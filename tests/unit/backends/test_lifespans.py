@@ -1,6 +1,8 @@
 import asyncio
 import contextlib
+import contextvars
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,7 +107,9 @@ async def test_failed_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert "cannot close" in caplog.text
 
 
-async def test_end_that_hangs_is_cancelled_after_the_grace() -> None:
+async def test_end_that_hangs_is_cancelled_after_the_grace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     cancelled = asyncio.Event()
 
     async def f() -> AsyncIterator[None]:
@@ -119,6 +123,45 @@ async def test_end_that_hangs_is_cancelled_after_the_grace() -> None:
     await lifespans.start()
     await lifespans.stop(0.01)
     assert cancelled.is_set()
+    assert "takes longer than 0.01 s" in caplog.text
+
+
+async def test_end_that_ignores_its_cancellation_is_left_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    release, ended = asyncio.Event(), asyncio.Event()
+
+    async def f() -> AsyncIterator[None]:
+        yield
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+        ended.set()
+
+    lifespans = Lifespans([source(f)])
+    await lifespans.start()
+    async with asyncio.timeout(PATIENCE_S):
+        await lifespans.stop(0.01)
+        assert not ended.is_set()
+        assert "left behind" in caplog.text
+        release.set()
+        await ended.wait()
+
+
+async def test_threads_of_lifespans_do_not_keep_the_process_and_see_its_context() -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen: list[tuple[bool, str]] = []
+
+    def f() -> Iterator[None]:
+        seen.append((threading.current_thread().daemon, variable.get()))
+        yield
+        seen.append((threading.current_thread().daemon, variable.get()))
+
+    variable.set("set")
+    lifespans = Lifespans([source(f)])
+    await lifespans.start()
+    await lifespans.stop(PATIENCE_S)
+    assert seen == [(True, "set")] * 2
 
 
 async def test_cancelled_start_ends_what_had_started() -> None:
