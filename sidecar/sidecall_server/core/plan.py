@@ -39,6 +39,7 @@ class Plan:
         "_active",
         "_blockers",
         "_dependents",
+        "_failed_early",
         "_final",
         "_held",
         "_low",
@@ -62,6 +63,7 @@ class Plan:
         self._dependents: dict[int, list[int]] = {}
         self._held: set[int] = set()
         self._runnable: list[int] = []  # SEQUENTIAL: a heap of calls that wait for their turn
+        self._failed_early: list[int] = []  # SEQUENTIAL, STOP: a heap of failures before a turn
         self._active: int | None = None  # SEQUENTIAL: the call whose turn it is
         self._low = 0  # all calls before it are final
         self._sealed = False
@@ -155,7 +157,8 @@ class Plan:
 
     def finish(self, index: int, ok: bool) -> Step | None:
         """Takes note that a call is final; None where nothing follows from it."""
-        if self._unfinished.pop(index, None) is None:
+        had_turn = self._unfinished.pop(index, None)
+        if had_turn is None:
             return None
         self._final[index] = ok
         if self._held or index in self._blockers:
@@ -172,7 +175,10 @@ class Plan:
         else:
             self._propagate([index], step)
             if self._on_failure is OnFailure.STOP and not self._stopped:
-                self._stop(step)
+                if had_turn or self._mode is Mode.PARALLEL:
+                    self._stop(step)
+                else:
+                    heappush(self._failed_early, index)
         if not self._stopped:
             self._take_turn(step)
         return step
@@ -210,6 +216,10 @@ class Plan:
             if index not in self._unfinished:
                 heappop(self._runnable)
                 continue
+            if self._failed_early and self._failed_early[0] < index:
+                # The turn of a call that failed while it waited has come.
+                self._stop(step)
+                return
             # Until the seal an earlier call may still come, or be held.
             if not self._sealed and index > self._first_unfinished():
                 return

@@ -15,9 +15,11 @@ from sidecall_server.core.outcome import (
     Reason,
     Success,
     not_started,
+    unknown_effect,
 )
 from sidecall_server.core.plan import Plan, Step
 from sidecall_server.core.ports import Clock
+from sidecall_server.core.tool import Effects
 from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.blocking import add_blocked
 from sidecall_server.engine.bugs import internal_failure
@@ -266,12 +268,14 @@ class Batch:
         if call.started_ns:
             # First the mark, so that nobody takes what the attempt returns for the result.
             call.cancelled = True
-            state = ExecutionState.UNKNOWN
             if call.preparing:
-                state = ExecutionState.NOT_STARTED
                 call.attempt -= 1
                 call.started_ns = 0
-            self.finish(call, Failure(reason, message, state), now_ns)
+                failure = not_started(reason, message)
+            else:
+                effects = self.tools[call.request.name].spec.effects
+                failure = unknown_effect(reason, message + _MAY_HAVE_HAPPENED[effects])
+            self.finish(call, failure, now_ns)
             self._host.abandon(call)
             return
         flow = self._flows.get(call.request.name)
@@ -339,6 +343,15 @@ class Batch:
             dependency_index=str(culprit),
             dependency_id=call.request.id,
         )
+
+
+_MAY_HAVE_HAPPENED = {
+    Effects.READ_ONLY: "",
+    Effects.IDEMPOTENT: " It was started and may have taken effect; calling it again is safe.",
+    Effects.NON_IDEMPOTENT: " It was started and may have taken effect, or still do: find "
+    "out before you call it again.",
+}
+"""What a model must know of an attempt whose end nobody saw."""
 
 
 def _stopped() -> Failure:

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema_rs
 
@@ -59,7 +59,9 @@ class ArgumentsPolicy:
         self._prepare = prepare
         self._max_depth = max_depth
         try:
-            self._validator = jsonschema_rs.Draft202012Validator(dict(schema))
+            self._validator = jsonschema_rs.Draft202012Validator(
+                dict(schema), retriever=_refuse_to_retrieve
+            )
         except (jsonschema_rs.ValidationError, ValueError) as error:
             raise ValueError(f"not a valid JSON Schema: {_first_line(error)}") from None
         self._is_valid = self._validator.is_valid
@@ -119,6 +121,11 @@ class ArgumentsPolicy:
         except jsonschema_rs.ValidationError as error:
             return (error,)
         return ()
+
+
+def _refuse_to_retrieve(uri: str) -> NoReturn:
+    """A schema must not make the sidecar read files or ask other servers."""
+    raise ValueError(f"{uri} is outside of the schema; only references within it are followed")
 
 
 def invalid(violations: Iterable[Violation]) -> Failure:

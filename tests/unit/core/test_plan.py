@@ -184,3 +184,21 @@ def test_an_unlinked_call_waits_for_the_seal_alone() -> None:
     assert plan.seal().ready == [0, 1]
     assert finish(plan, 1, ok=False).failed_dependency == []
     assert finish(plan, 0, ok=False).failed_dependency == [(2, 0)]
+
+
+def test_a_failure_before_its_turn_stops_a_sequence_at_its_turn() -> None:
+    plan = Plan(Mode.SEQUENTIAL, OnFailure.STOP)
+    assert plan.add_all(5, {}).ready == [0]
+
+    early = plan.finish(3, ok=False)
+    assert early is not None
+    assert not early.stopped
+    second = plan.finish(0, ok=True)
+    assert second is not None
+    assert second.ready == [1]
+    third = plan.finish(1, ok=True)
+    assert third is not None
+    assert third.ready == [2]
+    last = plan.finish(2, ok=True)
+    assert last is not None
+    assert (last.ready, last.stopped) == ([], [4])

@@ -17,6 +17,7 @@ from tests.support.engines import (
 
 from sidecall_server.core.call import BlockCause, Call, ToolCall
 from sidecall_server.core.outcome import ExecutionState, Reason
+from sidecall_server.core.tool import Effects
 from sidecall_server.engine.engine import Engine
 
 
@@ -354,3 +355,20 @@ async def test_time_blocked_follows_the_cause_as_it_changes() -> None:
             BlockCause.TOOL_LIMIT: 1_000_000_000,
             BlockCause.GLOBAL_LIMIT: 4_000_000_000,
         }
+
+
+async def test_the_model_is_told_what_may_have_happened() -> None:
+    hangs = Gate()
+    async with bench(
+        *(
+            bound(effects.name, hangs, timeout_s=1.0, effects=effects)
+            for effects in (Effects.READ_ONLY, Effects.IDEMPOTENT, Effects.NON_IDEMPOTENT)
+        )
+    ) as b:
+        turn = await b.start([ToolCall("", effects.name) for effects in Effects])
+        await b.clock.advance(1.0)
+        read_only, idempotent, effectful = (failure_of(call).message for call in turn.calls())
+
+        assert "effect" not in read_only
+        assert "calling it again is safe" in idempotent
+        assert "find out before you call it again" in effectful
