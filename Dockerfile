@@ -20,10 +20,16 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . 
     && pip uninstall --yes pip
 
 FROM ${BASE_IMAGE}
+# tini is process 1 and reaps what tools in processes leave behind: a killed worker's own
+# children become those of process 1. The sidecar cannot do it itself, as it cannot tell them
+# from children that a tool of its own process still waits for.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends tini \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 USER 65532:65532
 WORKDIR /tmp
-ENTRYPOINT ["sidecall"]
+ENTRYPOINT ["tini", "--", "sidecall"]
 CMD ["serve"]
