@@ -11,8 +11,7 @@ from sidecall_server.backends.python import PythonBackend
 from sidecall_server.core.defaults import Limits
 from sidecall_server.engine.engine import Engine
 from sidecall_server.observability.clock import SystemClock
-from sidecall_server.transport.requests import batch_options, tool_calls
-from sidecall_server.transport.results import batch_response
+from sidecall_server.transport.batch import serve_batch
 
 _STOP_GRACE_S = 1.0
 
@@ -45,13 +44,7 @@ class InProcessEngine:
         Raises:
             Rejection: The batch was not accepted.
         """
-        engine = self.engine
-        options = batch_options(request, engine.limits, engine.clock.now_ns(), _NoPeer())
-        calls = await tool_calls(
-            request.calls, engine.limits, engine.slices, options.max_response_bytes
-        )
-        batch = await engine.execute(calls, options)
-        return await batch_response(batch, engine.slices)
+        return await serve_batch(self.engine, request, _NoPeer())
 
 
 @asynccontextmanager

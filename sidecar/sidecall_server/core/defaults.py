@@ -20,6 +20,9 @@ class Limits:
         timeout_s: Seconds that an attempt may take.
         queue_timeout_s: Seconds that a ready call may wait.
         max_resolved_bytes: Bytes of the values that references of one batch stand for.
+        stream_start_timeout_s: Seconds that the first message of a stream may take.
+        stream_idle_timeout_s: Seconds without a message after which a turn that is not
+            sealed is abandoned.
         max_response_bytes: Bytes that the results of one batch may take together.
         max_context_entries: Most entries of a batch's context.
         max_context_value_bytes: Largest key or value of a batch's context.
@@ -37,6 +40,8 @@ class Limits:
     timeout_s: float = 60.0
     queue_timeout_s: float = 60.0
     max_resolved_bytes: int = 64 * 1024 * 1024
+    stream_start_timeout_s: float = 10.0
+    stream_idle_timeout_s: float = 60.0
     max_response_bytes: int = 3_670_016
     max_context_entries: int = 64
     max_context_value_bytes: int = 4_096

@@ -19,3 +19,14 @@ def internal_failure(call: Call, state: ExecutionState) -> Failure:
     return Failure(
         Reason.INTERNAL, f"Internal error {error_id}.", state, metadata={"error_id": error_id}
     )
+
+
+def internal_error(what: str) -> str:
+    """Logs the exception in hand and returns what others are told: an id that leads to it.
+
+    Args:
+        what: What failed, for the log.
+    """
+    error_id = secrets.token_hex(4)
+    _log.exception("%s failed (error %s)", what, error_id)
+    return f"Internal error {error_id}."

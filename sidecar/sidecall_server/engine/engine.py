@@ -11,6 +11,7 @@ from sidecall_server.core.outcome import Reason
 from sidecall_server.core.ports import Clock
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.bugs import internal_error
 from sidecall_server.engine.intake import take_in
 from sidecall_server.engine.registry import Registry
 from sidecall_server.engine.runner import Runner
@@ -68,14 +69,19 @@ class Engine:
     ) -> Batch:
         """Runs a batch and returns it when all its calls are final.
 
-        Cancelling this cancels the batch.
+        Cancelling this cancels the batch. Where taking it in fails for the sidecar's own
+        fault, calls may be missing from what is returned: those were not started.
 
         Raises:
             Rejection: The batch was not accepted; no call was started.
         """
         batch = self.open(options, observer)
         try:
-            await take_in(batch, requests, self.slices)
+            try:
+                await take_in(batch, requests, self.slices)
+            except Exception:
+                # Accepted is accepted: what was started ends, and nothing else starts.
+                batch.cancel_waiting(Reason.INTERNAL, internal_error("taking a batch in"))
             await batch.done
         finally:
             self.close(batch)

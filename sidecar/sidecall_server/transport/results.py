@@ -3,9 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 from sidecall.v1 import execution_pb2, tool_service_pb2
-from sidecall_server.core.call import BlockCause, Call
-from sidecall_server.core.outcome import EMPTY_CONTENT, ExecutionState, Success
+from sidecall_server.core.call import BlockCause, Call, ToolCall
+from sidecall_server.core.outcome import (
+    EMPTY_CONTENT,
+    ExecutionState,
+    Failure,
+    Reason,
+    Success,
+    not_started,
+)
 from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.bugs import internal_failure
 from sidecall_server.engine.slices import Slices
 from sidecall_server.policy import budget
 from sidecall_server.transport.status import fill_status, thin_status
@@ -13,6 +21,8 @@ from sidecall_server.transport.status import fill_status, thin_status
 _STRIDE = 64
 _FRAME_BYTES = 16
 """About what the lengths around a result and its content take."""
+
+_LOST = "Not run: internal error before the call was taken in."
 
 _BLOCKED_FIELDS: Mapping[BlockCause, str] = {
     BlockCause.REFERENCE: "blocked_on_reference_ns",
@@ -27,17 +37,41 @@ _BLOCKED_FIELDS: Mapping[BlockCause, str] = {
 }
 
 
-async def batch_response(batch: Batch, slices: Slices) -> tool_service_pb2.ExecuteBatchResponse:
-    """The response of a batch whose calls are all final."""
+async def batch_response(
+    batch: Batch, requests: Sequence[ToolCall], slices: Slices
+) -> tool_service_pb2.ExecuteBatchResponse:
+    """The response of a batch whose calls are all final: one result per request."""
     response = tool_service_pb2.ExecuteBatchResponse()
     results = response.results
     calls, epoch_ns = batch.calls, batch.epoch_ns
-    for index in range(len(calls)):
-        fill_result(results.add(), calls[index], epoch_ns)
+    for index, request in enumerate(requests):
+        call = calls.get(index)
+        if call is None:
+            fill_failure(results.add(), request, not_started(Reason.INTERNAL, _LOST))
+        else:
+            fill_result(results.add(), call, epoch_ns)
         if index % _STRIDE == _STRIDE - 1:
             await slices.breathe()
     if response.ByteSize() > batch.options.max_response_bytes:
         fit(results, batch.options.max_response_bytes)
+    return response
+
+
+def failed_response(
+    batch: Batch | None, requests: Sequence[ToolCall], why: str
+) -> tool_service_pb2.ExecuteBatchResponse:
+    """The response of an accepted batch whose outcomes cannot be told.
+
+    Args:
+        batch: The batch, where it is known.
+        requests: Its calls.
+        why: What to say about each.
+    """
+    response = tool_service_pb2.ExecuteBatchResponse()
+    for index, request in enumerate(requests):
+        call = None if batch is None else batch.calls.get(index)
+        state = ExecutionState.UNKNOWN if call is None else state_of(call)
+        fill_failure(response.results.add(), request, Failure(Reason.INTERNAL, why, state))
     return response
 
 
@@ -69,24 +103,50 @@ def _fixed_bytes(results: Sequence[execution_pb2.ToolResult], sizes: Sequence[in
     )
 
 
-def fill_result(
-    result: execution_pb2.ToolResult, call: Call, epoch_ns: int
-) -> execution_pb2.ToolResult:
-    """Writes the result of a final call and returns it.
+def fill_result(result: execution_pb2.ToolResult, call: Call, epoch_ns: int) -> None:
+    """Writes the result of a final call; where that fails, an INTERNAL one.
 
     Args:
         result: An empty result.
         call: The call.
         epoch_ns: Unix time in nanoseconds at which the engine's clock was zero.
     """
+    try:
+        _fill(result, call, epoch_ns)
+    except Exception:
+        fill_failure(result, call.request, internal_failure(call, state_of(call)))
+        result.attempts = call.attempt
+
+
+def fill_failure(result: execution_pb2.ToolResult, request: ToolCall, failure: Failure) -> None:
+    """Writes a failure in place of whatever a result holds."""
+    result.Clear()
+    result.call_id = request.id
+    result.name = request.name
+    _fill_outcome(result, failure)
+
+
+def state_of(call: Call) -> ExecutionState:
+    """How far a call got, also where nothing else about its outcome can be told."""
+    outcome = call.outcome
+    if isinstance(outcome, Success):
+        return ExecutionState.COMPLETED
+    if isinstance(outcome, Failure) and outcome.state in _STATES:
+        return outcome.state
+    return ExecutionState.UNKNOWN
+
+
+def _fill(result: execution_pb2.ToolResult, call: Call, epoch_ns: int) -> None:
     request, outcome, received_ns = call.request, call.outcome, call.received_ns
     result.call_id = request.id
     result.name = request.name
     if type(outcome) is Success:
         result.content = outcome.text or EMPTY_CONTENT
         result.execution_state = execution_pb2.EXECUTION_STATE_COMPLETED
+    elif isinstance(outcome, Failure):
+        _fill_outcome(result, outcome)
     else:
-        _fill_failure(result, call)
+        raise AssertionError(f"{call!r} is not final")
     result.attempts = call.attempt
     timing = result.timing
     timing.received_unix_nanos = epoch_ns + received_ns
@@ -98,16 +158,12 @@ def fill_result(
     if call.blocked_ns is not None:
         for cause, time_ns in call.blocked_ns.items():
             setattr(timing, _BLOCKED_FIELDS[cause], time_ns)
-    return result
 
 
-def _fill_failure(result: execution_pb2.ToolResult, call: Call) -> None:
-    outcome = call.outcome
-    if outcome is None or isinstance(outcome, Success):
-        raise AssertionError(f"{call!r} is not a failed call")
-    result.content = outcome.message
-    result.execution_state = _STATES[outcome.state]
-    fill_status(result.status, outcome)
+def _fill_outcome(result: execution_pb2.ToolResult, failure: Failure) -> None:
+    result.content = failure.message
+    result.execution_state = _STATES[failure.state]
+    fill_status(result.status, failure)
 
 
 _STATES = {

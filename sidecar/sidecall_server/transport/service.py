@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from sidecall._version import __version__
 from sidecall.v1 import tool_service_pb2, tool_service_pb2_grpc
 from sidecall_server.engine.engine import Engine
+from sidecall_server.transport.batch import serve_batch
 from sidecall_server.transport.guard import Guard, ServicerContext
-from sidecall_server.transport.requests import FEATURES, batch_options, tool_calls
-from sidecall_server.transport.results import batch_response
+from sidecall_server.transport.requests import FEATURES
 from sidecall_server.transport.stream import serve_stream
 from sidecall_server.transport.tools import duration, list_tools
 
@@ -45,6 +45,7 @@ class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
                 default_attempt_timeout=duration(int(limits.timeout_s * 1e9)),
                 default_queue_timeout=duration(int(limits.queue_timeout_s * 1e9)),
                 default_max_response_bytes=limits.max_response_bytes,
+                stream_idle_timeout=duration(int(limits.stream_idle_timeout_s * 1e9)),
                 features=FEATURES,
             )
 
@@ -60,14 +61,7 @@ class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
     ) -> tool_service_pb2.ExecuteBatchResponse:
         """See the contract."""
         async with self._guard(context):
-            engine = self._engine
-            engine.check_accepting()
-            options = batch_options(request, engine.limits, engine.clock.now_ns(), context)
-            calls = await tool_calls(
-                request.calls, engine.limits, engine.slices, options.max_response_bytes
-            )
-            batch = await engine.execute(calls, options)
-            return await batch_response(batch, engine.slices)
+            return await serve_batch(self._engine, request, context)
 
     async def StreamBatch(
         self,

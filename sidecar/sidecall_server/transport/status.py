@@ -18,6 +18,9 @@ MIN_STATUS_MESSAGE_BYTES = 64
 """As above, where results do not fit into their response."""
 
 
+_MAX_DELAY_S = 365 * 24 * 3600.0
+
+
 def fill_status(status: status_pb2.Status, failure: Failure) -> None:
     """Writes a failed call's status with its details."""
     status.code = failure.status_code
@@ -60,7 +63,8 @@ def rejection_status(rejection: Rejection) -> status_pb2.Status:
 
 def _retry_info(delay_s: float) -> error_details_pb2.RetryInfo:
     delay = Duration()
-    delay.FromNanoseconds(int(delay_s * 1e9))
+    # In this order NaN becomes 0: a tool may say anything.
+    delay.FromNanoseconds(int(min(max(0.0, delay_s), _MAX_DELAY_S) * 1e9))
     return error_details_pb2.RetryInfo(retry_delay=delay)
 
 

@@ -1,78 +1,25 @@
 """StreamBatch: messages in, events out, coalesced."""
 
 import asyncio
-import logging
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator
 
-from sidecall.v1 import execution_pb2, tool_service_pb2
-from sidecall_server.core.events import (
-    CallEvent,
-    Finished,
-    PartialOutput,
-    Progress,
-    Queued,
-    Started,
-)
-from sidecall_server.core.outcome import Success
+from sidecall.v1 import tool_service_pb2
+from sidecall_server.core.call import Call, ToolCall
+from sidecall_server.core.outcome import Reason
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.bugs import internal_error
 from sidecall_server.engine.engine import Engine
 from sidecall_server.engine.stream import ProtocolError, StreamIntake
-from sidecall_server.policy.budget import cut
+from sidecall_server.transport.event_buffer import EventBuffer
+from sidecall_server.transport.event_messages import Event, EventMessages, Response
+from sidecall_server.transport.idle import IdleTimer
 from sidecall_server.transport.requests import Peer, batch_options, tool_call
-from sidecall_server.transport.results import fill_result, fit
-from sidecall_server.transport.status import rejection_status
-
-_log = logging.getLogger("sidecall.transport")
 
 _FIRST_MESSAGE_S = 0.5
 """Seconds that the first message may take once the sidecar drains."""
 
-_MANY_EVENTS = 10_000
-
-_MAX_TEXT_CHARS = 256 * 1024
-"""Text of one event: at most 1 MiB, a quarter of what a default client takes."""
-
 Request = tool_service_pb2.StreamBatchRequest
-Response = tool_service_pb2.StreamBatchResponse
-Event = tool_service_pb2.BatchEvent
-
-
-class _Events:
-    """Events that were not sent yet. All that occur in one loop turn go into one message.
-
-    Where very many wait for a client that does not read, only the newest progress of each
-    call is kept: a tool that reports in a tight loop must not fill the memory.
-    """
-
-    def __init__(self) -> None:
-        self._events: list[CallEvent] = []
-        self._progress: dict[int, int] = {}  # position of the newest progress of each call
-        self._some = asyncio.Event()
-
-    def __call__(self, event: CallEvent) -> None:
-        if type(event) is Progress:
-            newest = self._progress.get(event.index)
-            if newest is not None and len(self._events) > _MANY_EVENTS:
-                self._events[newest] = event
-                return
-            self._progress[event.index] = len(self._events)
-        self._events.append(event)
-        self._some.set()
-
-    def wake(self) -> None:
-        """Ends a `wait` although nothing happened."""
-        self._some.set()
-
-    async def wait(self) -> list[CallEvent]:
-        """Waits for events and takes them; may be empty after `wake`."""
-        await self._some.wait()
-        self._some.clear()
-        events, self._events = self._events, []
-        self._progress.clear()
-        return events
 
 
 async def serve_stream(
@@ -92,30 +39,68 @@ async def serve_stream(
     if first is None or first.WhichOneof("message") != "start":
         raise _invalid("the first message must hold `start`")
     options = batch_options(first.start, engine.limits, engine.clock.now_ns(), peer)
-    events = _Events()
+    events = EventBuffer()
     batch = engine.open(options, events)
     batch.done.add_done_callback(lambda _: events.wake())
     intake = StreamIntake(engine, batch)
-    reader = asyncio.create_task(_read(messages, intake))
+    idle = _idle_timer(engine, intake)
+    reader = asyncio.create_task(_read(messages, intake, idle))
+    reader.add_done_callback(lambda _: events.wake())
+    out = EventMessages(batch)
     try:
         accepted = tool_service_pb2.BatchAccepted(
             received_unix_nanos=batch.epoch_ns + batch.received_ns
         )
         yield Response(events=[Event(accepted=accepted)])
-        while not batch.done.done():
-            for message in _messages(batch, await events.wait()):
+        problem: Rejection | None = None
+        is_refused = False
+        try:
+            while not batch.done.done():
+                for message in out.of(await events.wait()):
+                    yield message
+                problem = _problem(reader)
+            problem = _problem(reader)
+            is_refused = problem is not None and _is_refusal(problem, batch)
+            events.wake()
+            for message in () if is_refused else out.of(await events.wait()):
                 yield message
-        violation = reader.result() if reader.done() and not reader.cancelled() else None
-        if violation is not None and not any(c.attempt for c in batch.calls.values()):
-            raise violation
-        events.wake()
-        for message in _messages(batch, await events.wait()):
-            yield message
-        yield Response(events=[Event(summary=_summary(intake, violation))])
+        except Exception:
+            # An RPC that fails would say that no call was started.
+            problem = Rejection(RejectionReason.INTERNAL, internal_error("serving a turn"))
+            for message in out.missing(problem.message):
+                yield message
+        if is_refused and problem is not None:
+            raise problem
+        yield out.summary(intake.sealed, problem)
     finally:
+        idle.stop()
         reader.cancel()
         engine.close(batch)
         await asyncio.wait([reader])
+
+
+def _problem(reader: "asyncio.Task[Rejection | None]") -> Rejection | None:
+    """What ended the reading of a turn; raises what it failed with."""
+    return reader.result() if reader.done() and not reader.cancelled() else None
+
+
+def _is_refusal(problem: Rejection, batch: Batch) -> bool:
+    """Whether the RPC fails: the client's fault, and no call was started."""
+    ours = problem.reason is RejectionReason.INTERNAL
+    return not ours and not any(call.attempt for call in batch.calls.values())
+
+
+def _idle_timer(engine: Engine, intake: StreamIntake) -> IdleTimer:
+    timeout_s = engine.limits.stream_idle_timeout_s
+
+    def abandon() -> None:
+        if not intake.sealed:
+            intake.abandon(
+                "The turn was abandoned: the client sent nothing for "
+                f"{timeout_s:g} s before its seal."
+            )
+
+    return IdleTimer(engine.clock, timeout_s, abandon)
 
 
 async def _first(engine: Engine, messages: AsyncIterator[Request]) -> Request | None:
@@ -123,20 +108,34 @@ async def _first(engine: Engine, messages: AsyncIterator[Request]) -> Request | 
 
     It is awaited also where the turn will be refused: a refusal that crosses a message
     reaches clients of grpc.aio as INTERNAL.
+
+    Raises:
+        Rejection: It did not come in time.
     """
+    late = asyncio.Event()
+    timeout_s = engine.limits.stream_start_timeout_s
+    timer = IdleTimer(engine.clock, timeout_s, late.set)
     first = asyncio.ensure_future(anext(messages, None))
+    waits = asyncio.create_task(late.wait())
     try:
-        await asyncio.wait((first, engine.draining), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((first, waits, engine.draining), return_when=asyncio.FIRST_COMPLETED)
+        if late.is_set() and not first.done():
+            raise _invalid(f"no first message came within {timeout_s:g} s")
         await asyncio.wait((first,), timeout=_FIRST_MESSAGE_S)
         return first.result() if first.done() else None
     finally:
+        timer.stop()
+        waits.cancel()
         first.cancel()
 
 
-async def _read(messages: AsyncIterator[Request], intake: StreamIntake) -> Rejection | None:
-    """Feeds the turn until it ends; returns the violation that ended it, if one did."""
+async def _read(
+    messages: AsyncIterator[Request], intake: StreamIntake, idle: IdleTimer
+) -> Rejection | None:
+    """Feeds the turn until it ends; returns the problem that ended it, if one did."""
     try:
         async for message in messages:
+            idle.heard()
             _dispatch(message, intake)
     except ProtocolError as violation:
         intake.abandon("The turn was abandoned: the client broke the protocol.")
@@ -146,10 +145,9 @@ async def _read(messages: AsyncIterator[Request], intake: StreamIntake) -> Rejec
         return rejection
     except Exception:
         # Nobody feeds the turn any more: it must end.
-        error_id = secrets.token_hex(4)
-        _log.exception("reading a turn failed (error %s)", error_id)
-        intake.abandon("The turn was abandoned: internal error.")
-        return Rejection(RejectionReason.INTERNAL, f"Internal error {error_id}.")
+        why = internal_error("reading a turn")
+        intake.batch.cancel_waiting(Reason.INTERNAL, why)
+        return Rejection(RejectionReason.INTERNAL, why)
     if not intake.sealed:
         intake.abandon("The client abandoned the turn before its seal.")
     return None
@@ -160,8 +158,7 @@ def _dispatch(message: Request, intake: StreamIntake) -> None:
         raise message
     kind = message.WhichOneof("message")
     if kind == "call":
-        call = message.call
-        intake.add(call.index, tool_call(call.call, call.index))
+        _add(message.call, intake)
     elif kind == "seal":
         intake.seal(message.seal.call_count)
     elif kind == "cancel":
@@ -172,73 +169,18 @@ def _dispatch(message: Request, intake: StreamIntake) -> None:
         )
 
 
-def _messages(batch: Batch, events: Iterable[CallEvent]) -> Iterable[Response]:
-    """Events as messages, each within the budget of one response."""
-    budget = batch.options.max_response_bytes
-    message, size = Response(), 0
-    for event in _split(events):
-        converted = _convert(batch, event)
-        bytes_more = converted.ByteSize()
-        if size and size + bytes_more > budget:
-            yield message
-            message, size = Response(), 0
-        message.events.append(converted)
-        size += bytes_more
-    if size:
-        yield message
-
-
-def _split(events: Iterable[CallEvent]) -> Iterable[CallEvent]:
-    """The same events, none of them too large for a message."""
-    for event in events:
-        if isinstance(event, PartialOutput) and len(event.text) > _MAX_TEXT_CHARS:
-            for start in range(0, len(event.text), _MAX_TEXT_CHARS):
-                yield PartialOutput(event.index, event.text[start : start + _MAX_TEXT_CHARS])
-        elif isinstance(event, Progress) and len(event.message) > _MAX_TEXT_CHARS:
-            yield replace(event, message=cut(event.message, _MAX_TEXT_CHARS))
-        else:
-            yield event
-
-
-def _convert(batch: Batch, event: CallEvent) -> Event:
-    index = event.index
-    if isinstance(event, Finished):
-        result = execution_pb2.ToolResult()
-        fill_result(result, batch.calls[index], batch.epoch_ns)
-        if result.ByteSize() > batch.options.max_response_bytes:
-            fit([result], batch.options.max_response_bytes)
-        return Event(result=tool_service_pb2.CallFinished(index=index, result=result))
-    if isinstance(event, Started):
-        return Event(started=tool_service_pb2.CallStarted(index=index, attempt=event.attempt))
-    if isinstance(event, Queued):
-        cause = execution_pb2.BlockCause.ValueType(event.cause)
-        return Event(
-            queued=tool_service_pb2.CallQueued(
-                index=index, cause=cause, waiting_for=event.waiting_for
-            )
-        )
-    if isinstance(event, Progress):
-        progress = tool_service_pb2.CallProgress(
-            index=index, progress=event.progress, total=event.total, message=event.message
-        )
-        return Event(progress=progress)
-    assert isinstance(event, PartialOutput)  # noqa: S101  narrows the last member of the union
-    return Event(partial_output=tool_service_pb2.CallPartialOutput(index=index, text=event.text))
-
-
-def _summary(intake: StreamIntake, violation: Rejection | None) -> tool_service_pb2.BatchSummary:
-    batch = intake.batch
-    calls = batch.calls.values()
-    summary = tool_service_pb2.BatchSummary(
-        call_count=len(calls),
-        ok_count=sum(type(call.outcome) is Success for call in calls),
-        sealed=intake.sealed,
-        duration_ns=max((c.finished_ns for c in calls), default=batch.received_ns)
-        - batch.received_ns,
-    )
-    if violation is not None:
-        summary.status.CopyFrom(rejection_status(violation))
-    return summary
+def _add(message: tool_service_pb2.StreamCall, intake: StreamIntake) -> None:
+    """Adds a call. One that is lost for the sidecar's own fault still gets a result."""
+    index, batch = message.index, intake.batch
+    try:
+        intake.add(index, tool_call(message.call, index))
+    except (ProtocolError, Rejection):
+        raise
+    except Exception:
+        if index not in batch.calls:
+            request = ToolCall(message.call.id, message.call.name)
+            batch.add(Call(index, request, batch.options, batch.observer, batch.received_ns))
+        raise
 
 
 def _invalid(why: str) -> Rejection:

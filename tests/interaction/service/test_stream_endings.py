@@ -2,7 +2,15 @@
 
 import grpc
 import pytest
-from tests.support.batches import NOT_STARTED, UNKNOWN, call, check_failure, reason
+from tests.interaction.conftest import StartServing
+from tests.support.batches import (
+    NOT_STARTED,
+    UNKNOWN,
+    call,
+    check_failure,
+    reason,
+    rpc_status,
+)
 from tests.support.gate import Gate
 from tests.support.serving import Serving, is_idle
 from tests.support.turns import Turn
@@ -118,6 +126,23 @@ async def test_a_deadline_in_a_turn_that_is_not_sealed(sidecar: Serving, gate: G
     assert results[2].content == "quick"
     assert not summary.sealed
     assert (summary.call_count, summary.ok_count) == (3, 1)
+
+
+async def test_silent_clients_do_not_keep_others_out(start_sidecar: StartServing) -> None:
+    sidecar: Serving = await start_sidecar(max_open_batches=1, stream_idle_timeout_s="50ms")
+    silent = await Turn(sidecar.channel).start()
+    await silent.call(0, call("write", {"text": "held"}))
+    summary = await silent.finish()
+    check_failure(silent.results()[0], "CANCELLED", CANCELLED, NOT_STARTED)
+    assert not summary.sealed
+    assert (await sidecar.run(call("nothing")))[0].content == "done"
+
+
+async def test_a_turn_without_a_first_message(start_sidecar: StartServing) -> None:
+    sidecar: Serving = await start_sidecar(stream_start_timeout_s="50ms")
+    error = await Turn(sidecar.channel).failure()
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason(rpc_status(error)) == "REQUEST_INVALID"
 
 
 async def test_the_time_of_a_turn_counts_although_nothing_comes(sidecar: Serving) -> None:

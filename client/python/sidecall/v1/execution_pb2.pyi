@@ -208,7 +208,8 @@ class ToolCall(_message.Message):
     id: _builtins.str
     """Id that the model's provider gave the call. It MAY be empty or repeated:
     results answer by position. A reference to a repeated id is an error of
-    the call that makes it.
+    the call that makes it. In StreamBatch an id counts as repeated only among the
+    calls that are known when a reference to it is resolved.
     """
     name: _builtins.str
     """Name of the tool."""

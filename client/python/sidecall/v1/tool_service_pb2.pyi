@@ -61,6 +61,7 @@ class GetCapabilitiesResponse(_message.Message):
     MAX_THREADS_FIELD_NUMBER: _builtins.int
     MAX_PROCESSES_FIELD_NUMBER: _builtins.int
     DEFAULT_MAX_RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
+    STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """Version of the sidecar, as in SemVer 2.0."""
     max_calls_per_batch: _builtins.int
@@ -101,6 +102,12 @@ class GetCapabilitiesResponse(_message.Message):
         "stream_batch". Clients MUST ignore names that they do not know.
         """
 
+    @_builtins.property
+    def stream_idle_timeout(self) -> _duration_pb2.Duration:
+        """Time without a message from the client after which a StreamBatch turn that is not
+        sealed is abandoned.
+        """
+
     def __init__(
         self,
         *,
@@ -118,10 +125,11 @@ class GetCapabilitiesResponse(_message.Message):
         max_threads: _builtins.int = ...,
         max_processes: _builtins.int = ...,
         default_max_response_bytes: _builtins.int = ...,
+        stream_idle_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_attempt_timeout", b"default_attempt_timeout", "default_queue_timeout", b"default_queue_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_attempt_timeout", b"default_attempt_timeout", "default_queue_timeout", b"default_queue_timeout", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_versions", b"api_versions", "default_attempt_timeout", b"default_attempt_timeout", "default_max_response_bytes", b"default_max_response_bytes", "default_queue_timeout", b"default_queue_timeout", "features", b"features", "max_argument_depth", b"max_argument_depth", "max_batch_concurrency", b"max_batch_concurrency", "max_calls_per_batch", b"max_calls_per_batch", "max_concurrency", b"max_concurrency", "max_message_bytes", b"max_message_bytes", "max_open_batches", b"max_open_batches", "max_processes", b"max_processes", "max_threads", b"max_threads", "server_version", b"server_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_versions", b"api_versions", "default_attempt_timeout", b"default_attempt_timeout", "default_max_response_bytes", b"default_max_response_bytes", "default_queue_timeout", b"default_queue_timeout", "features", b"features", "max_argument_depth", b"max_argument_depth", "max_batch_concurrency", b"max_batch_concurrency", "max_calls_per_batch", b"max_calls_per_batch", "max_concurrency", b"max_concurrency", "max_message_bytes", b"max_message_bytes", "max_open_batches", b"max_open_batches", "max_processes", b"max_processes", "max_threads", b"max_threads", "server_version", b"server_version", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,7 +502,9 @@ Global___StreamSeal: _TypeAlias = StreamSeal  # noqa: Y015
 
 @_typing.final
 class StreamCancel(_message.Message):
-    """StreamCancel cancels one call. One that is already final is left as it is."""
+    """StreamCancel cancels one call. One that is already final is left as it is. An index
+    that was not sent yet is ignored: a call that is sent with it later runs.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -724,7 +734,8 @@ Global___CallProgress: _TypeAlias = CallProgress  # noqa: Y015
 @_typing.final
 class CallPartialOutput(_message.Message):
     """CallPartialOutput is output that a tool produced before its end. It is for
-    people who watch; the result holds the whole output.
+    people who watch; it MAY be left out when the client reads slowly. The result holds
+    the whole output.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -798,7 +809,9 @@ class BatchSummary(_message.Message):
     """Time from receipt to the last result, in nanoseconds."""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Why the turn was abandoned, where the client broke the protocol."""
+        """Why the turn was abandoned, where the client broke the protocol or the sidecar
+        itself failed (reason INTERNAL).
+        """
 
     def __init__(
         self,

@@ -97,14 +97,21 @@ class ToolServiceStub:
     forward or that name a tool are resolved at the seal.
 
     Half-closing without a seal abandons the turn: calls that are held or queued end
-    CANCELLED, calls that run finish, and the RPC ends OK.
+    CANCELLED, calls that run finish, and the RPC ends OK. So does a turn that is not
+    sealed and whose client sends nothing for
+    GetCapabilitiesResponse.stream_idle_timeout.
+
+    An id counts as repeated only among the calls that are known when a reference to
+    it is resolved: at once where the call that it names has been sent, else at the
+    seal. A call that comes later with the same id changes nothing.
 
     The server sends one `accepted` event, events of each call, exactly one
     `result` event per call in order of completion, and one `summary` last. Events
     that occur together are sent in one message.
 
     Status codes (no call was started): those of ExecuteBatch, and
-    * INVALID_ARGUMENT: the first message is not `start`, or a message breaks the
+    * INVALID_ARGUMENT: the first message is not `start` or does not come within some
+      seconds (the sidecar's stream_start_timeout), or a message breaks the
       protocol (an index sent twice, a call after the seal, a call_count that does
       not match) before any call was started. After one was started, the turn is
       abandoned instead and the violation is in BatchSummary.status.
@@ -177,14 +184,21 @@ class ToolServiceAsyncStub(ToolServiceStub):
     forward or that name a tool are resolved at the seal.
 
     Half-closing without a seal abandons the turn: calls that are held or queued end
-    CANCELLED, calls that run finish, and the RPC ends OK.
+    CANCELLED, calls that run finish, and the RPC ends OK. So does a turn that is not
+    sealed and whose client sends nothing for
+    GetCapabilitiesResponse.stream_idle_timeout.
+
+    An id counts as repeated only among the calls that are known when a reference to
+    it is resolved: at once where the call that it names has been sent, else at the
+    seal. A call that comes later with the same id changes nothing.
 
     The server sends one `accepted` event, events of each call, exactly one
     `result` event per call in order of completion, and one `summary` last. Events
     that occur together are sent in one message.
 
     Status codes (no call was started): those of ExecuteBatch, and
-    * INVALID_ARGUMENT: the first message is not `start`, or a message breaks the
+    * INVALID_ARGUMENT: the first message is not `start` or does not come within some
+      seconds (the sidecar's stream_start_timeout), or a message breaks the
       protocol (an index sent twice, a call after the seal, a call_count that does
       not match) before any call was started. After one was started, the turn is
       abandoned instead and the violation is in BatchSummary.status.
@@ -278,14 +292,21 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         forward or that name a tool are resolved at the seal.
 
         Half-closing without a seal abandons the turn: calls that are held or queued end
-        CANCELLED, calls that run finish, and the RPC ends OK.
+        CANCELLED, calls that run finish, and the RPC ends OK. So does a turn that is not
+        sealed and whose client sends nothing for
+        GetCapabilitiesResponse.stream_idle_timeout.
+
+        An id counts as repeated only among the calls that are known when a reference to
+        it is resolved: at once where the call that it names has been sent, else at the
+        seal. A call that comes later with the same id changes nothing.
 
         The server sends one `accepted` event, events of each call, exactly one
         `result` event per call in order of completion, and one `summary` last. Events
         that occur together are sent in one message.
 
         Status codes (no call was started): those of ExecuteBatch, and
-        * INVALID_ARGUMENT: the first message is not `start`, or a message breaks the
+        * INVALID_ARGUMENT: the first message is not `start` or does not come within some
+          seconds (the sidecar's stream_start_timeout), or a message breaks the
           protocol (an index sent twice, a call after the seal, a call_count that does
           not match) before any call was started. After one was started, the turn is
           abandoned instead and the violation is in BatchSummary.status.
