@@ -15,11 +15,18 @@ from sidecall._errors import ArgumentError
 Converter = Callable[[Any], Any]
 
 _PLAIN = (str, bool, type(None), Any, object, dict, list, Parameter.empty)
+_UNKNOWN_FIELD = ("extra_forbidden", "unexpected_keyword_argument")
 _LARGEST_EXACT = 2.0**53
 
 
-def converter_for(annotation: Any, adapter: TypeAdapter[Any]) -> Converter | None:
-    """What turns a valid JSON value into the annotated type; None where it already is one."""
+def converter_for(annotation: Any, adapter: TypeAdapter[Any], *, closed: bool) -> Converter | None:
+    """What turns a valid JSON value into the annotated type; None where it already is one.
+
+    Args:
+        annotation: The type.
+        adapter: Pydantic's adapter of it.
+        closed: See `strict_converter`.
+    """
     base = _without_constraints(annotation)
     if _is_plain(base):
         return None
@@ -28,14 +35,20 @@ def converter_for(annotation: Any, adapter: TypeAdapter[Any]) -> Converter | Non
         return _to_int if base is int else _or_none(_to_int)
     if base is float or optional is float:
         return _to_float if base is float else _or_none(_to_float)
-    return strict_converter(adapter)
+    return strict_converter(adapter, closed=closed)
 
 
-def strict_converter(adapter: TypeAdapter[Any]) -> Converter:
+def strict_converter(adapter: TypeAdapter[Any], *, closed: bool) -> Converter:
     """Converts as pydantic reads JSON in strict mode, but takes 3.0 for an integer.
 
     JSON Schema counts 3.0 as an integer, and models do write it.
+
+    Args:
+        adapter: Pydantic's adapter of the type.
+        closed: Whether unknown fields are refused everywhere; False leaves that to each
+            class, since pydantic would refuse those that a class allows as well.
     """
+    extra: Literal["forbid"] | None = "forbid" if closed else None
 
     def convert(value: Any) -> Any:
         try:
@@ -43,13 +56,13 @@ def strict_converter(adapter: TypeAdapter[Any]) -> Converter:
         except PydanticSerializationError:
             raise ArgumentError([("", "holds text that is not valid Unicode")]) from None
         try:
-            return adapter.validate_json(text, strict=True)
+            return adapter.validate_json(text, strict=True, extra=extra)
         except ValidationError as error:
             narrowed = _narrowed(value)
             if narrowed is value:
                 raise _translated(error, value) from None
         try:
-            return adapter.validate_json(to_json(narrowed), strict=True)
+            return adapter.validate_json(to_json(narrowed), strict=True, extra=extra)
         except ValidationError as error:
             raise _translated(error, value) from None
 
@@ -203,10 +216,14 @@ def _narrowed(value: Any) -> Any:
 def _translated(error: ValidationError, value: Any) -> ArgumentError:
     return ArgumentError(
         [
-            (_pointer(item["loc"], value), item["msg"])
+            (_pointer(item["loc"], value), _message(item["type"], item["msg"]))
             for item in error.errors(include_url=False, include_context=False, include_input=False)
         ]
     )
+
+
+def _message(kind: str, message: str) -> str:
+    return "is not a known field" if kind in _UNKNOWN_FIELD else message
 
 
 def _pointer(location: Sequence[str | int], value: Any) -> str:

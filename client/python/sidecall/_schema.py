@@ -10,7 +10,6 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic.fields import FieldInfo
-from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import from_json, to_json
 
 from sidecall._context import ToolContext
@@ -22,6 +21,7 @@ from sidecall._convert import (
     strict_converter,
 )
 from sidecall._errors import ArgumentError, ToolDefinitionError
+from sidecall._json_schema import SchemaGenerator, is_closed
 from sidecall._typed_dicts import readable_typed_dicts
 
 JsonObject = dict[str, Any]
@@ -57,14 +57,6 @@ class _Parameter:
         return self.default is inspect.Parameter.empty
 
 
-class _Generator(GenerateJsonSchema):
-    """Pydantic's generator without the titles that only repeat the fields' names."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        """Says no."""
-        return False
-
-
 def read_parameters(
     function: Callable[..., Any],
     tool_name: str,
@@ -85,16 +77,18 @@ def read_parameters(
     """
     context, parameters = _split(function, tool_name, _hints(function, local_names))
     schema = _object_schema(parameters, tool_name, descriptions)
+    closed = is_closed(schema)
     conversions = [
         (parameter.name, convert)
         for parameter in parameters
-        if (convert := converter_for(parameter.annotation, parameter.adapter)) is not None
+        if (convert := converter_for(parameter.annotation, parameter.adapter, closed=closed))
+        is not None
     ]
     return Parameters(
         schema=schema,
         context=context,
         prepare=functools.partial(convert_all, conversions) if conversions else None,
-        check=_checker(parameters, schema),
+        check=_checker(parameters, schema, closed=closed),
     )
 
 
@@ -251,7 +245,7 @@ def _object_schema(
     try:
         schemas, shared = TypeAdapter.json_schemas(
             [(parameter.name, "validation", parameter.adapter) for parameter in parameters],
-            schema_generator=_Generator,
+            schema_generator=SchemaGenerator,
         )
     except PydanticUserError as error:
         if error.code == "class-not-fully-defined":
@@ -307,10 +301,11 @@ def _description(annotation: Any) -> str | None:
 
 
 def _checker(
-    parameters: list[_Parameter], schema: JsonObject
+    parameters: list[_Parameter], schema: JsonObject, *, closed: bool
 ) -> Callable[[JsonObject], JsonObject]:
     converters: list[tuple[str, Converter]] = [
-        (parameter.name, strict_converter(parameter.adapter)) for parameter in parameters
+        (parameter.name, strict_converter(parameter.adapter, closed=closed))
+        for parameter in parameters
     ]
     known = [parameter.name for parameter in parameters]
     required = schema.get("required", [])

@@ -41,4 +41,6 @@ def _rebuilt(annotation: Any) -> Any:
     rebuilt = make(annotation.__name__, fields)
     rebuilt.__doc__ = annotation.__doc__
     rebuilt.__module__ = annotation.__module__
+    if hasattr(annotation, "__pydantic_config__"):
+        rebuilt.__pydantic_config__ = annotation.__pydantic_config__
     return rebuilt
