@@ -32,10 +32,10 @@ def _rebuilt(annotation: Any) -> Any:
     hints = typing.get_type_hints(annotation, include_extras=True)
     fields: dict[str, Any] = {}
     for name, hint in hints.items():
-        bare = hint
-        while get_origin(bare) in (typing.Required, typing.NotRequired):
-            bare = get_args(bare)[0]
-        presence = typing.Required if name in annotation.__required_keys__ else typing.NotRequired
+        bare, marked = _without_qualifiers(hint)
+        # The class cannot see a mark inside of a string, so it counts the field by `total`.
+        required = name in annotation.__required_keys__ if marked is None else marked
+        presence = typing.Required if required else typing.NotRequired
         fields[name] = presence[readable_typed_dicts(bare)]
     make: Any = typing_extensions.TypedDict
     rebuilt = make(annotation.__name__, fields)
@@ -44,3 +44,16 @@ def _rebuilt(annotation: Any) -> Any:
     if hasattr(annotation, "__pydantic_config__"):
         rebuilt.__pydantic_config__ = annotation.__pydantic_config__
     return rebuilt
+
+
+def _without_qualifiers(hint: Any) -> tuple[Any, bool | None]:
+    """The type of a field, and whether it says itself that it is required."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        base, marked = _without_qualifiers(arguments[0])
+        return Annotated[(base, *arguments[1:])], marked
+    if origin in (typing.Required, typing.NotRequired):
+        return _without_qualifiers(arguments[0])[0], origin is typing.Required
+    if origin is typing_extensions.ReadOnly:
+        return _without_qualifiers(arguments[0])
+    return hint, None
