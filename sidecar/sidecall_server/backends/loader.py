@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -12,12 +13,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import sidecall
+import sidecall_server
 from sidecall._errors import ToolDefinitionError
 from sidecall._lifespan import Lifespan
 from sidecall._tool import Tool
 
 FILE_MODULE_PREFIX = "sidecall_tools_"
 """How the names of modules begin that were loaded from files."""
+
+_OWN_FOLDERS = tuple(
+    f"{Path(place).parent}{os.sep}" for place in (sidecall.__file__, sidecall_server.__file__)
+)
 
 
 class ToolLoadError(Exception):
@@ -147,12 +154,14 @@ def _failed_import(name: str, error: BaseException) -> str:
     text = f"{name}: importing it failed: {type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return text
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen") and frame.filename != __file__
-    ]
-    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((frame for frame in reversed(frames) if _is_of_users(frame.filename)), None)
+    return f"{text} ({place.filename}:{place.lineno})" if place is not None else text
+
+
+def _is_of_users(filename: str) -> bool:
+    """Whether it is neither Python's import machinery nor Sidecall's."""
+    return not filename.startswith(("<frozen", *_OWN_FOLDERS))
 
 
 def tools_in(module: ModuleType) -> Iterator[Tool[..., Any]]:

@@ -99,6 +99,26 @@ def test_what_cannot_be_loaded_is_explained(tmp_path: Path, text: str, message: 
     assert str(caught.value).startswith(path)
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "@tool(timeout='5 parsecs')\ndef f() -> None: ...\n",
+        "@tool(effects='none')\ndef f() -> None: ...\n",
+        "@tool(max_concurrency=0)\ndef f() -> None: ...\n",
+        "@tool(name='two words')\ndef f() -> None: ...\n",
+        "@tool\ndef f(*args: int) -> None: ...\n",
+        "Tool(name='t', description='', input_schema={}, call=print)\n",
+        "class A:\n    run = tool(tool(print))\n",
+    ],
+)
+def test_a_wrong_declaration_is_found_in_the_users_file(tmp_path: Path, bad: str) -> None:
+    line = 3 if bad.startswith("class") else 2
+    path = write(tmp_path, "wrong.py", "from sidecall import Tool, tool\n" + bad)
+    with pytest.raises(ToolLoadError) as caught:
+        load_source(path)
+    assert str(caught.value).endswith(f"({path}:{line})")
+
+
 @pytest.mark.parametrize("name", ["missing.py", "./missing/tools.py"])
 def test_missing_file(name: str) -> None:
     with pytest.raises(ToolLoadError, match="no such file"):
