@@ -1,19 +1,14 @@
 """The command line in processes of its own."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.command import LONGEST_S, is_alive, read_until, sidecall, started
 
-_COMMAND = (sys.executable, "-m", "sidecall_server")
-_LONGEST_S = 100
 TOOLS = '''
 import os
 from pathlib import Path
@@ -42,59 +37,6 @@ def tools_file(folder: Path) -> Path:
     return path
 
 
-def environment(**more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SIDECALL_", "OPENAI_"))}
-    return {**kept, "COLUMNS": "100", **more}
-
-
-def sidecall(*arguments: object, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603  this project's own command
-        [*_COMMAND, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_LONGEST_S,
-        env=environment(**more),
-    )
-
-
-@contextmanager
-def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(  # noqa: S603  this project's own command
-        [*_COMMAND, *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(PYTHONUNBUFFERED="1"),
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def read_until(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
-    """Reads the output up to a line that fits; the test's timeout bounds it."""
-    assert process.stdout is not None
-    read = ""
-    for line in process.stdout:
-        read += line
-        if match := re.search(pattern, line):
-            return match
-    raise AssertionError(f"no line fits {pattern!r}:\n{read}")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.fixture
 def served(tools_file: Path, folder: Path) -> Iterator[str]:
     """The address of a sidecar that serves the tools; it must end well on SIGTERM."""
@@ -103,7 +45,7 @@ def served(tools_file: Path, folder: Path) -> Iterator[str]:
         read_until(process, "serving 2 tools")
         yield address
         process.terminate()
-        assert process.wait(_LONGEST_S) == 0
+        assert process.wait(LONGEST_S) == 0
 
 
 def test_tools_of_a_running_sidecar(served: str) -> None:
@@ -166,6 +108,24 @@ def test_batch_options(served: str) -> None:
         stdin=json.dumps(calls),
     )
     assert [result["reason"] for result in json.loads(done.stdout)] == ["TOOL_FAILED", "STOPPED"]
+
+
+def test_what_a_file_says_about_its_batch(served: str) -> None:
+    calls = [{"name": "refuse", "arguments": {"why": "no"}}, {"name": "echo"}]
+    said = {"calls": calls, "mode": "sequential", "on_failure": "stop", "timeout": "30s"}
+    batch = ("batch", "-", "--json", "--endpoint", served)
+    done = sidecall(*batch, stdin=json.dumps(said))
+    assert [result["reason"] for result in json.loads(done.stdout)] == ["TOOL_FAILED", "STOPPED"]
+    done = sidecall(*batch, "--on-failure", "continue", stdin=json.dumps(said))
+    assert json.loads(done.stdout)[1]["reason"] != "STOPPED"
+
+
+def test_results_are_whole_where_no_terminal_shows_them(served: str) -> None:
+    long, lines = "long " * 100 + "end", "first\nsecond"
+    calls = [{"name": "echo", "arguments": {"text": text}} for text in (long, lines)]
+    done = sidecall("batch", "-", "--endpoint", served, stdin=json.dumps(calls))
+    assert f"echo  {long}\n" in done.stdout
+    assert f"echo\n{lines}\n" in done.stdout
 
 
 def test_a_taken_address_ends_with_1(served: str, tools_file: Path) -> None:
@@ -268,5 +228,5 @@ def test_demo_cleans_up_when_it_is_stopped(number: signal.Signals) -> None:
         read_until(process, "started")
         assert is_alive(pid)
         process.send_signal(number)
-        assert process.wait(_LONGEST_S) == 128 + number
+        assert process.wait(LONGEST_S) == 128 + number
         assert not is_alive(pid)

@@ -4,6 +4,7 @@ import importlib
 import io
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -42,7 +43,24 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_EPILOG = """\b
+Exit codes:
+  0    all went well; `serve` was stopped by a signal
+  1    a call has no OK result, a request was refused, or the sidecar cannot start
+  2    wrong usage of the command line
+  64   a setting or a file of tools is wrong, or a package is missing
+  69   no sidecar answers
+  70   internal error; SIDECALL_DEBUG=1 shows the traceback
+  74   reading or writing failed
+  128+ ended by a signal: 130 after Ctrl-C, 143 after SIGTERM
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
 @click.version_option(__version__, prog_name="sidecall")
 def group() -> None:
     """Sidecall executes the tool calls of language models.
@@ -52,14 +70,32 @@ def group() -> None:
     """
 
 
-def main() -> None:
-    """Runs the command line."""
+def main() -> int:
+    """Runs the command line and returns its exit code."""
     # gRPC reads these when it is imported. Nothing here forks after that, and what goes
     # wrong is told in words of our own.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets its escape instead of a crash.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    group(prog_name="sidecall")
+    try:
+        code = group.main(prog_name="sidecall", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return code if isinstance(code, int) else 0
+
+
+def _fill_closed_streams() -> None:
+    """Keeps files and sockets out of the places of standard streams that are closed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115

@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Literal
+from pathlib import Path
+from typing import Literal, cast
 
 import click
 from rich.cells import cell_len, set_cell_size
@@ -12,12 +13,12 @@ from rich.cells import cell_len, set_cell_size
 from sidecall import ToolCall, ToolResult
 from sidecall._requests import ExecuteOptions
 from sidecall_server.cli import results
-from sidecall_server.cli.batch_file import BatchFileError, read_calls
+from sidecall_server.cli.batch_file import BatchFileError, read_batch
 from sidecall_server.cli.connection import Duration, connect, endpoint_options, run
 from sidecall_server.cli.errors import TOOL_FAILED
-from sidecall_server.cli.live_batch import run_live
-from sidecall_server.cli.output import clip, console, write_raw
-from sidecall_server.cli.waterfall import Waterfall
+from sidecall_server.cli.live_batch import BatchView, CallView, Request, run_live
+from sidecall_server.cli.output import clip, console, read_stdin, write_raw
+from sidecall_server.cli.waterfall import draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,11 @@ class _Job:
     calls: Sequence[ToolCall]
     timeout_s: float | None
     options: ExecuteOptions
-    live: bool
+    view: BatchView | None
 
 
 @click.command("batch")
-@click.argument("file", type=click.File(encoding="utf-8"), metavar="FILE|-")
+@click.argument("file", metavar="FILE|-")
 @endpoint_options
 @click.option("--mode", type=click.Choice(["parallel", "sequential"]), help="Order of the calls.")
 @click.option(
@@ -45,7 +46,7 @@ class _Job:
 @click.option("--timeout", type=Duration(), help="Longest time for the whole batch.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, nothing else.")
 def command(
-    file: IO[str],
+    file: str,
     endpoint: str | None,
     tools: tuple[str, ...],
     mode: Literal["parallel", "sequential"] | None,
@@ -59,45 +60,81 @@ def command(
     FILE is JSON: a list of calls like {"name": "get_time", "arguments": {"timezone":
     "$ref:@1#/timezone"}, "id": "t1", "depends_on": ["c1"], "timeout": "5s"}, an object with
     such "calls", or what a model answered: a message with "tool_calls", or the whole
-    answer of the Chat Completions or Responses API.
+    answer of the Chat Completions or Responses API. Beside "calls" an object may have
+    "mode", "on_failure", "max_concurrency", "timeout" and "context"; options win over them.
 
     Exit code 0: every call ended OK; 1: one did not; 69: no sidecar answers.
     """
     try:
-        calls = read_calls(file.read())
-    except (BatchFileError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{file.name}: {error}") from None
-    options = ExecuteOptions(mode=mode, on_failure=on_failure, max_concurrency=max_concurrency)
+        batch = read_batch(_read(file))
+    except BatchFileError as error:
+        raise click.UsageError(f"{file}: {error}") from None
+    flags = {"mode": mode, "on_failure": on_failure, "max_concurrency": max_concurrency}
+    said = {**batch.options, **{name: value for name, value in flags.items() if value is not None}}
+    timeout_s = said.pop("timeout", None) if timeout is None else timeout
+    said.pop("timeout", None)
     live = sys.stdout.isatty() and not as_json
-    done = run(_execute(_Job(endpoint, tools, calls, timeout, options, live)))
+    view = BatchView([CallView(call.name) for call in batch.calls]) if live else None
+    options = cast("ExecuteOptions", said)
+    done = _run(_Job(endpoint, tools, batch.calls, timeout_s, options, view))
     if as_json:
         write_raw(json.dumps([results.as_json(item) for item in done], indent=2))
     else:
-        _print(done)
+        _print(dict(enumerate(done)))
+        _draw(done)
     if not all(map(results.is_ok, done)):
         raise SystemExit(TOOL_FAILED)
 
 
-async def _execute(job: _Job) -> list[ToolResult]:
+def _read(file: str) -> str:
+    if file == "-":
+        return read_stdin()
+    try:
+        return Path(file).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise click.UsageError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{file}: {error}") from None
+
+
+def _run(job: _Job) -> Sequence[ToolResult]:
+    try:
+        return run(_execute(job))
+    except (SystemExit, click.ClickException):
+        if job.view is not None:
+            _print(job.view.results)
+            ended = len(job.view.results)
+            click.echo(f"stopped: {ended} of {len(job.calls)} calls had ended", err=True)
+        raise
+
+
+async def _execute(job: _Job) -> Sequence[ToolResult]:
     async with connect(job.endpoint, job.tools) as client:
-        if job.live:
+        if job.view is not None:
             # Answers within seconds where there is no sidecar; a stream would wait.
             await client.get_capabilities()
-            return await run_live(client, job.calls, job.timeout_s, job.options, console())
+            request = Request(job.calls, job.timeout_s, job.options)
+            return await run_live(client, request, job.view, console())
         return await client.execute_batch(job.calls, timeout=job.timeout_s, **job.options)
 
 
-def _print(done: Sequence[ToolResult]) -> None:
+def _print(done: Mapping[int, ToolResult]) -> None:
+    """Prints results by the index of their call: in a line for a terminal, else whole."""
     out = console()
-    names = [clip(item.name, 24) for item in done]
-    widest = max(map(cell_len, names), default=0)
-    for position, (name, item) in enumerate(zip(names, done, strict=True), 1):
+    names = {index: clip(item.name, 24) for index, item in done.items()}
+    widest = max(map(cell_len, names.values()), default=0)
+    for index, item in sorted(done.items()):
         mark = "ok" if results.is_ok(item) else "failed"
-        head = f"@{position:<3} {mark:6} {set_cell_size(name, widest)}  "
-        out.print(head + clip(item.content, out.width - cell_len(head)), soft_wrap=True)
+        head = f"@{index + 1:<3} {mark:6} {set_cell_size(names[index], widest)}"
+        if out.is_terminal:
+            room = out.width - cell_len(head) - 2
+            out.print(f"{head}  {clip(item.content, room)}", soft_wrap=True)
+        else:
+            between = "\n" if "\n" in item.content else "  "
+            write_raw(head + between + item.content)
+
+
+def _draw(done: Sequence[ToolResult]) -> None:
+    out = console()
     out.print()
-    waterfall = Waterfall(done)
-    if out.is_terminal:
-        out.print(waterfall)
-    else:
-        click.echo(waterfall.plain(out.width))
+    draw(out, done)

@@ -1,14 +1,12 @@
 """`sidecall call`."""
 
-import sys
-
 import click
 
 from sidecall.v1.execution_pb2 import ToolResult
 from sidecall_server.cli import results
 from sidecall_server.cli.connection import Duration, connect, endpoint_options, run
 from sidecall_server.cli.errors import TOOL_FAILED
-from sidecall_server.cli.output import write_raw
+from sidecall_server.cli.output import read_stdin, write_raw
 
 
 @click.command("call")
@@ -28,7 +26,7 @@ def command(
     Prints what a model would be given. Exit code 0: the tool returned; 1: it did not, and
     stderr says why; 69: no sidecar answers.
     """
-    text = sys.stdin.read() if arguments == "-" else arguments
+    text = read_stdin() if arguments == "-" else arguments
     result = run(_call(endpoint, tools, name, text, timeout))
     write_raw(result.content)
     if not results.is_ok(result):

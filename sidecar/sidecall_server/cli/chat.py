@@ -139,7 +139,9 @@ def _answer(runner: asyncio.Runner, chat: tuple[ChatLoop, ChatView], question: s
 def _next_question() -> str | None:
     """What the user asks; None at the end of the input."""
     try:
+        if sys.stdin is None:
+            return None
         prompt = "\nyou> " if sys.stdin.isatty() else ""
         return input(prompt).strip()
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         return None

@@ -59,10 +59,12 @@ class BatchView:
     Attributes:
         calls: The calls in order.
         clock: Tells the time in seconds.
+        results: What is final, by the index of its call.
     """
 
     calls: list[CallView]
     clock: Callable[[], float] = field(default=time.monotonic)
+    results: dict[int, ToolResult] = field(default_factory=dict)
 
     def take(self, event: BatchEvent) -> None:
         """Takes note of an event; unknown ones are ignored."""
@@ -84,6 +86,7 @@ class BatchView:
                 view = self.calls[event.partial_output.index]
                 view.note = event.partial_output.text.rstrip().rpartition("\n")[2]
             case "result":
+                self.results[event.result.index] = event.result.result
                 self._finish(self.calls[event.result.index], event.result.result)
 
     def _finish(self, view: CallView, result: ToolResult) -> None:
@@ -133,22 +136,32 @@ def _progress(report: CallProgress) -> str:
     return f"{share} {report.message}".rstrip()
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A batch to run.
+
+    Attributes:
+        calls: The calls in order.
+        timeout_s: Seconds for all of them; None for no bound.
+        options: What else is said about it.
+    """
+
+    calls: Sequence[ToolCall]
+    timeout_s: float | None
+    options: ExecuteOptions
+
+
 async def run_live(
-    client: AsyncClient,
-    calls: Sequence[ToolCall],
-    timeout_s: float | None,
-    options: ExecuteOptions,
-    console: Console,
+    client: AsyncClient, request: Request, view: BatchView, console: Console
 ) -> list[ToolResult]:
     """Runs a batch over StreamBatch and shows it while it runs.
 
     Raises:
         SidecallError: The RPC failed.
     """
-    view = BatchView([CallView(call.name) for call in calls])
     with Live(view, console=console, refresh_per_second=_REDRAWS_PER_S, transient=True):
-        async with client.stream_batch(timeout=timeout_s, **options) as stream:
-            for index, call in enumerate(calls):
+        async with client.stream_batch(timeout=request.timeout_s, **request.options) as stream:
+            for index, call in enumerate(request.calls):
                 await stream.send(index, call)
             await stream.seal()
             async for event in stream:

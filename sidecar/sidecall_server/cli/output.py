@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import IO
 
+import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +35,20 @@ def write_raw(text: str) -> None:
     """Writes a tool's content to stdout as it is, with a line's end."""
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     sys.stdout.flush()
+
+
+def read_stdin() -> str:
+    """All of stdin.
+
+    Raises:
+        UsageError: It is closed, or not UTF-8.
+    """
+    if sys.stdin is None:
+        raise click.UsageError("-: stdin is closed")
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"-: {error}") from None
 
 
 def plain_table(heads: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:

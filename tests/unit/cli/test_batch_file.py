@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from sidecall_server.cli.batch_file import BatchFileError, read_calls
+from sidecall_server.cli.batch_file import BatchFileError, read_batch
 
 CALL = {"name": "n", "arguments": {"a": 1}, "id": "i"}
 CHAT = {"id": "i", "type": "function", "function": {"name": "n", "arguments": '{"a": 1}'}}
@@ -23,19 +23,19 @@ RESPONSES = {"type": "function_call", "call_id": "i", "name": "n", "arguments": 
     ],
 )
 def test_shapes(document: Any) -> None:
-    (call,) = read_calls(json.dumps(document))
+    (call,) = read_batch(json.dumps(document)).calls
     assert (call.id, call.name, json.loads(call.arguments)) == ("i", "n", {"a": 1})
 
 
 def test_everything_that_a_call_can_say() -> None:
-    (call,) = read_calls('[{"name": "n", "timeout": "250ms", "depends_on": ["@1", "x"]}]')
+    (call,) = read_batch('[{"name": "n", "timeout": "250ms", "depends_on": ["@1", "x"]}]').calls
     assert call.timeout.ToMilliseconds() == 250
     assert list(call.depends_on) == ["@1", "x"]
     assert call.arguments == ""
 
 
 def test_argument_text_is_left_as_it_is() -> None:
-    (call,) = read_calls(json.dumps([{"name": "n", "arguments": '{"a": 1e400, oops'}]))
+    (call,) = read_batch(json.dumps([{"name": "n", "arguments": '{"a": 1e400, oops'}])).calls
     assert call.arguments == '{"a": 1e400, oops'
 
 
@@ -51,8 +51,34 @@ def test_argument_text_is_left_as_it_is() -> None:
         ('[{"function": {"arguments": "{}"}}]', "call 1: 'name' is missing"),
         ('[{"name": "a", "argumnets": {}}]', "call 1: a call has no argumnets"),
         ('[{"name": "a", "timeout": "soon"}]', "call 1: 'soon' is not a duration"),
+        ('[{"name": "a", "depends_on": "abc"}]', "call 1: depends_on is a list of strings"),
+        ('[{"name": "a", "depends_on": [1]}]', "call 1: depends_on is a list of strings"),
+        ('{"calls": [], "modus": 1}', "a batch has no 'modus'; .* mode, "),
+        ('{"calls": [], "mode": "random"}', "mode is parallel or sequential"),
+        ('{"calls": [], "on_failure": ["stop"]}', "on_failure is continue or stop"),
+        ('{"calls": [], "max_concurrency": 0}', "max_concurrency is"),
+        ('{"calls": [], "max_concurrency": 3000000000}', "max_concurrency is"),
+        ('{"calls": [], "timeout": 0}', "timeout: a duration must be positive"),
+        ('{"calls": [], "timeout": []}', "timeout: .* is not a duration"),
+        ('{"calls": [], "context": {"a": 1}}', "context is an object of strings"),
+        ("[" * 200_000 + "]" * 200_000, "nested too deep"),
+        ('[{"name": "a", "arguments": {"n": 1' + "0" * 5000 + "}}]", "more than 4300 digits"),
     ],
 )
 def test_what_is_no_batch(text: str, message: str) -> None:
     with pytest.raises(BatchFileError, match=message):
-        read_calls(text)
+        read_batch(text)
+
+
+def test_a_batch_says_how_it_runs() -> None:
+    said = {"mode": "sequential", "on_failure": "stop", "max_concurrency": 2, "timeout": "1m"}
+    batch = read_batch(json.dumps({"calls": [CALL], **said, "context": {"user": "ann"}}))
+    assert batch.options == {**said, "timeout": 60.0, "context": {"user": "ann"}}
+
+
+def test_what_a_provider_adds_to_its_answer_is_no_option() -> None:
+    assert read_batch(json.dumps({"tool_calls": [CHAT], "role": "assistant"})).options == {}
+
+
+def test_a_byte_order_mark_is_left_out() -> None:
+    assert len(read_batch("\ufeff" + json.dumps([CALL])).calls) == 1
