@@ -62,6 +62,7 @@ async def serve_many(serving: Serving, source: random.Random, rounds: int) -> No
 async def test_nothing_is_left_of_batches_that_are_over(tmp_path: Path) -> None:
     recorder, source = Recorder(), random.Random(7)  # noqa: S311  repeatable on purpose
     settings = {"listen": f"unix:{tmp_path}/s"}
+    before = tracked_objects()  # what other tests have left
     async with start_serving(settings, recorded_tools(recorder)) as serving:
         await serve_many(serving, source, 20)
         tasks, threads = len(asyncio.all_tasks()), threading.active_count()
@@ -69,7 +70,7 @@ async def test_nothing_is_left_of_batches_that_are_over(tmp_path: Path) -> None:
         await serve_many(serving, source, ROUNDS)
 
         # An answer may still be on its way when its batch is closed.
-        await serving.until(lambda _: tracked_objects() == {})
+        await serving.until(lambda _: tracked_objects() <= before)
         await serving.until(lambda _: len(asyncio.all_tasks()) <= tasks + SLACK)
         assert threading.active_count() <= threads + LIMITS["thread"]
         statistics = serving.app._backend.statistics()
@@ -81,11 +82,11 @@ async def test_a_large_batch_is_freed_without_a_garbage_collection(tmp_path: Pat
     """Its cycles are broken: with collections switched off, nothing of it stays."""
     settings = {"listen": f"unix:{tmp_path}/s"}
     async with start_serving(settings, recorded_tools(Recorder())) as serving:
-        await serving.until(lambda _: tracked_objects() == {})
+        before = tracked_objects()
         gc.disable()
         try:
             batch = PlannedBatch([PlannedCall("", "text")] * 500)
             await serving.stub.ExecuteBatch(batch.request, timeout=WAIT_S)
-            await serving.until(lambda _: objects()["Call"] == 0)
+            await serving.until(lambda _: objects()["Call"] <= before["Call"])
         finally:
             gc.enable()
