@@ -68,9 +68,10 @@ def tools(extra: int) -> list[Tool[..., Any]]:
     return [*made, pass_on, wait, block]
 
 
-def _echo(
+def echo_of(
     request: tool_service_pb2.ExecuteBatchRequest,
 ) -> tool_service_pb2.ExecuteBatchResponse:
+    """One result per call, without running anything."""
     response = tool_service_pb2.ExecuteBatchResponse()
     now = time.time_ns()
     for call in request.calls:
@@ -95,13 +96,13 @@ async def _serve_echo(path: str) -> grpc.aio.Server:
         request: tool_service_pb2.ExecuteBatchRequest, context: object
     ) -> tool_service_pb2.ExecuteBatchResponse:
         del context
-        return _echo(request)
+        return echo_of(request)
 
     async def raw(request: bytes, context: object) -> bytes:
         del context
         if len(request) not in recorded:
             message = tool_service_pb2.ExecuteBatchRequest.FromString(request)
-            recorded[len(request)] = _echo(message).SerializeToString()
+            recorded[len(request)] = echo_of(message).SerializeToString()
         return recorded[len(request)]
 
     methods = {

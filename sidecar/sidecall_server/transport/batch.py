@@ -1,12 +1,16 @@
 """ExecuteBatch: a request in, one result per call out."""
 
 from sidecall.v1 import tool_service_pb2
+from sidecall_server.core.call import ToolCall
 from sidecall_server.core.rejection import Rejection
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.bugs import internal_error
 from sidecall_server.engine.engine import Engine
+from sidecall_server.engine.slices import Slices
 from sidecall_server.transport.requests import Peer, batch_options, tool_calls
 from sidecall_server.transport.results import batch_response, failed_response
+
+_LET_GO_STRIDE = 256
 
 
 async def serve_batch(
@@ -25,9 +29,20 @@ async def serve_batch(
     batch: Batch | None = None
     try:
         batch = await engine.execute(calls, options)
-        return await batch_response(batch, calls, engine.slices)
+        response = await batch_response(batch, calls, engine.slices)
     except Rejection:
         raise
     except Exception:
         # An RPC that fails would say that no call was started.
         return failed_response(batch, calls, internal_error("answering a batch"))
+    await _let_go(batch, calls, engine.slices)
+    return response
+
+
+async def _let_go(batch: Batch, calls: list[ToolCall], slices: Slices) -> None:
+    """Frees a batch bit by bit: all at once, a large one keeps the event loop for 10 ms."""
+    while len(calls) > _LET_GO_STRIDE:
+        del calls[-_LET_GO_STRIDE:]
+        for index in range(len(calls), len(calls) + _LET_GO_STRIDE):
+            batch.calls.pop(index, None)
+        await slices.breathe()
