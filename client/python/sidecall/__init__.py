@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from sidecall._lifespan import Lifespan as Lifespan
     from sidecall._lifespan import lifespan as lifespan
     from sidecall._requests import ExecuteOptions as ExecuteOptions
+    from sidecall._results import is_ok as is_ok
+    from sidecall._results import reason_of as reason_of
+    from sidecall._results import retry_after_s as retry_after_s
+    from sidecall._results import violations_of as violations_of
     from sidecall._rpc_errors import SidecallError as SidecallError
     from sidecall._tool import Tool as Tool
     from sidecall._tool import tool as tool
@@ -51,11 +55,15 @@ _MODULES = {
     "ToolError": "sidecall._errors",
     "ToolNames": "sidecall._tool_formats",
     "ToolResult": "sidecall.v1.execution_pb2",
+    "is_ok": "sidecall._results",
     "lifespan": "sidecall._lifespan",
+    "reason_of": "sidecall._results",
+    "retry_after_s": "sidecall._results",
     "to_chat_completions_tools": "sidecall._tool_formats",
     "to_responses_tools": "sidecall._tool_formats",
     "to_tool_call": "sidecall._tool_calls",
     "tool": "sidecall._tool",
+    "violations_of": "sidecall._results",
 }
 
 __all__ = ["__version__", *_MODULES]  # noqa: PLE0604  the table holds the rest

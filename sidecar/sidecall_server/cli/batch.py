@@ -10,7 +10,7 @@ from typing import Literal, cast
 import click
 from rich.cells import cell_len, set_cell_size
 
-from sidecall import ToolCall, ToolResult
+from sidecall import ToolCall, ToolResult, is_ok
 from sidecall._requests import ExecuteOptions
 from sidecall_server.cli import results
 from sidecall_server.cli.batch_file import BatchFileError, read_batch
@@ -82,7 +82,7 @@ def command(
     else:
         _print(dict(enumerate(done)))
         _draw(done)
-    if not all(map(results.is_ok, done)):
+    if not all(map(is_ok, done)):
         raise SystemExit(TOOL_FAILED)
 
 
@@ -124,7 +124,7 @@ def _print(done: Mapping[int, ToolResult]) -> None:
     names = {index: clip(item.name, 24) for index, item in done.items()}
     widest = max(map(cell_len, names.values()), default=0)
     for index, item in sorted(done.items()):
-        mark = "ok" if results.is_ok(item) else "failed"
+        mark = "ok" if is_ok(item) else "failed"
         head = f"@{index + 1:<3} {mark:6} {set_cell_size(names[index], widest)}"
         if out.is_terminal:
             room = out.width - cell_len(head) - 2

@@ -2,6 +2,7 @@
 
 import click
 
+from sidecall import is_ok, reason_of
 from sidecall.v1.execution_pb2 import ToolResult
 from sidecall_server.cli import results
 from sidecall_server.cli.connection import Duration, connect, endpoint_options, run
@@ -29,8 +30,8 @@ def command(
     text = read_stdin() if arguments == "-" else arguments
     result = run(_call(endpoint, tools, name, text, timeout))
     write_raw(result.content)
-    if not results.is_ok(result):
-        told = f"{results.code_name(result)}/{results.reason(result)}"
+    if not is_ok(result):
+        told = f"{results.code_name(result)}/{reason_of(result)}"
         click.echo(f"{name}: {told}, execution state {results.state_name(result)}", err=True)
         raise SystemExit(TOOL_FAILED)
 

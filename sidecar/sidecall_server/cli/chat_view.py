@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from sidecall import is_ok
 from sidecall.chat import (
     CallFinished,
     CallProgress,
@@ -22,7 +23,7 @@ from sidecall.chat import (
 )
 from sidecall.v1.execution_pb2 import ToolResult
 from sidecall_server.cli.output import clip, printable
-from sidecall_server.cli.results import is_ok, outcome
+from sidecall_server.cli.results import outcome
 from sidecall_server.cli.waterfall import draw
 
 _HEAD_CELLS = 9

@@ -9,12 +9,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sidecall import AsyncClient, ToolCall, ToolResult
+from sidecall import AsyncClient, ToolCall, ToolResult, is_ok
 from sidecall._requests import ExecuteOptions
 from sidecall.v1.execution_pb2 import BlockCause
 from sidecall.v1.tool_service_pb2 import BatchEvent, CallProgress
 from sidecall_server.cli.output import clip, plain_table
-from sidecall_server.cli.results import is_ok, outcome
+from sidecall_server.cli.results import outcome
 
 _MAX_ROWS = 30
 _REDRAWS_PER_S = 12.0

@@ -2,14 +2,10 @@
 
 from typing import Any
 
-from google.rpc import code_pb2, error_details_pb2
+from google.rpc import code_pb2
 
+from sidecall import is_ok, reason_of
 from sidecall.v1.execution_pb2 import ExecutionState, ToolResult
-
-
-def is_ok(result: ToolResult) -> bool:
-    """Whether the tool returned."""
-    return not result.status.code
 
 
 def code_name(result: ToolResult) -> str:
@@ -18,18 +14,9 @@ def code_name(result: ToolResult) -> str:
     return code_pb2.Code.Name(code) if code in code_pb2.Code.values() else str(code)
 
 
-def reason(result: ToolResult) -> str:
-    """Why there is no OK result; empty where there is one, or no reason was given."""
-    for detail in result.status.details:
-        info = error_details_pb2.ErrorInfo()
-        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info):
-            return str(info.reason)
-    return ""
-
-
 def outcome(result: ToolResult) -> str:
     """`ok`, or why not, in a word."""
-    return "ok" if is_ok(result) else reason(result) or code_name(result)
+    return "ok" if is_ok(result) else reason_of(result) or code_name(result)
 
 
 def state_name(result: ToolResult) -> str:
@@ -53,7 +40,7 @@ def as_json(result: ToolResult) -> dict[str, Any]:
         "name": result.name,
         "ok": is_ok(result),
         "code": code_name(result),
-        "reason": reason(result),
+        "reason": reason_of(result),
         "execution_state": state_name(result),
         "content": result.content,
         "attempts": result.attempts,

@@ -13,9 +13,10 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from sidecall import is_ok
 from sidecall.v1.execution_pb2 import CallTiming, ExecutionState, ToolResult
 from sidecall_server.cli.output import clip
-from sidecall_server.cli.results import is_ok, outcome
+from sidecall_server.cli.results import outcome
 
 DEFAULT_WIDTH = 80
 _MAX_ROWS = 60
