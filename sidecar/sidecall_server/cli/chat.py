@@ -1,18 +1,18 @@
 """`sidecall chat`."""
 
 import asyncio
+import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import click
-from rich.console import Console
 
 from sidecall import SidecallError
 from sidecall.chat import ChatLoop
 from sidecall_server.cli.chat_view import ChatView
-from sidecall_server.cli.connection import connect, endpoint_options, explained, run
+from sidecall_server.cli.connection import connect, endpoint_options, explained, run, stop_signals
 from sidecall_server.cli.errors import SettingsError
 from sidecall_server.cli.output import console
 from sidecall_server.cli.provider import (
@@ -75,13 +75,11 @@ def command(
         _converse(choices)
 
 
-async def _open(
-    stack: AsyncExitStack, choices: _Choices, out: Console
-) -> tuple[ChatLoop, ChatView]:
+async def _open(stack: AsyncExitStack, choices: _Choices) -> tuple[ChatLoop, ChatView]:
     client = await stack.enter_async_context(connect(choices.endpoint, choices.tools))
     await client.get_capabilities()
     model = await stack.enter_async_context(open_model(choices.model))
-    view = ChatView(out, waterfalls=choices.waterfall)
+    view = ChatView(console(), waterfalls=choices.waterfall)
     loop = ChatLoop(
         client,
         model.client,
@@ -106,16 +104,18 @@ async def _ask(loop: ChatLoop, view: ChatView, question: str) -> None:
 
 async def _answer_one(question: str, choices: _Choices) -> None:
     async with AsyncExitStack() as stack:
-        await _ask(*await _open(stack, choices, console()), question)
+        await _ask(*await _open(stack, choices), question)
 
 
 def _converse(choices: _Choices) -> None:
     """Asks for questions on the main thread; the event loop runs only to answer them."""
     stack = AsyncExitStack()
+    for number in stop_signals():
+        signal.signal(number, _stop)
     with asyncio.Runner() as runner:
         try:
             try:
-                chat = runner.run(_open(stack, choices, console()))
+                chat = runner.run(_open(stack, choices))
             except SidecallError as error:
                 raise explained(error) from None
             while (question := _next_question()) is not None:
@@ -123,6 +123,10 @@ def _converse(choices: _Choices) -> None:
                     _answer(runner, chat, question)
         finally:
             runner.run(stack.aclose())
+
+
+def _stop(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _answer(runner: asyncio.Runner, chat: tuple[ChatLoop, ChatView], question: str) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from sidecall_server.app import CheckedTool, check_tools
 from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.cli.errors import SettingsError
-from sidecall_server.cli.output import console, plain_table, printable
+from sidecall_server.cli.output import console, plain_table, printable, tools_print_to_stderr
 from sidecall_server.cli.settings import load_settings, settings_options
 from sidecall_server.config import ConfigError, Settings
 
@@ -26,7 +26,8 @@ def command(**flags: Any) -> None:
     """
     settings = load_settings(flags)
     try:
-        tools = check_tools(settings)
+        with tools_print_to_stderr():
+            tools = check_tools(settings)
     except (ConfigError, ToolLoadError) as error:
         raise SettingsError(str(error)) from None
     out = console()

@@ -15,6 +15,7 @@ from sidecall._durations import parse_duration
 from sidecall_server.app import running
 from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.cli.errors import RefusedError, SettingsError, UnreachableError
+from sidecall_server.cli.output import tools_print_to_stderr
 from sidecall_server.config import ConfigError, load
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -72,7 +73,7 @@ async def connect(endpoint: str | None, tools: tuple[str, ...]) -> AsyncIterator
         return
     if endpoint is not None:
         raise click.UsageError("--endpoint and --tools exclude each other")
-    with tempfile.TemporaryDirectory(prefix="sidecall-") as folder:
+    with tools_print_to_stderr(), tempfile.TemporaryDirectory(prefix="sidecall-") as folder:
         address = f"unix:{folder}/api.sock"
         try:
             serving = running(load({"tools": tools, "listen": (address,)}))
@@ -87,17 +88,25 @@ async def connect(endpoint: str | None, tools: tuple[str, ...]) -> AsyncIterator
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Runs a command; SIGTERM and Ctrl-C cancel it, so that what it opened is closed.
+    """Runs a command; signals and Ctrl-C cancel it, so that what it opened is closed.
 
     Raises:
         UnreachableError: No sidecar answers.
         RefusedError: The sidecar refused the request.
     """
+    stopped_by: list[int] = []
 
     async def guarded() -> _T:
         task = asyncio.current_task()
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+        def stop(number: int) -> None:
+            # Once: a second one must not interrupt the cleaning up.
+            if not stopped_by and task is not None:
+                task.cancel()
+            stopped_by.append(number)
+
+        for number in stop_signals():
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
         return await main
 
     try:
@@ -105,9 +114,15 @@ def run(main: Coroutine[Any, Any, _T]) -> _T:
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
     except asyncio.CancelledError:
-        raise SystemExit(128 + signal.SIGTERM) from None
+        raise SystemExit(128 + (stopped_by or [signal.SIGTERM])[0]) from None
     except SidecallError as error:
         raise explained(error) from None
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Signals that end a command; under nohup, SIGHUP does not."""
+    kept = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGTERM] if kept else [signal.SIGTERM, signal.SIGHUP]
 
 
 def explained(error: SidecallError) -> click.ClickException:

@@ -1,7 +1,9 @@
 """What the commands print with."""
 
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import IO
 
 import click
@@ -10,10 +12,45 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_kept: list[IO[str]] = []
+
+
+def stdout() -> IO[str]:
+    """Where the command itself prints."""
+    return _kept[-1] if _kept else sys.stdout
+
+
+@contextmanager
+def tools_print_to_stderr() -> Iterator[None]:
+    """Leaves stdout to the command: what else prints in the block, prints to stderr."""
+    original = sys.stdout
+    original.flush()
+    with ExitStack() as stack:
+        own: IO[str] = original
+        if _is_descriptor(original, 1):
+            copy = os.dup(1)
+            own = stack.enter_context(
+                open(copy, "w", encoding=original.encoding, errors=original.errors)  # noqa: PTH123
+            )
+            stack.callback(os.dup2, copy, 1)
+            stack.callback(original.flush)
+            os.dup2(2, 1)
+        _kept.append(own)
+        stack.callback(_kept.pop)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
+
+
+def _is_descriptor(stream: IO[str], number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except OSError:
+        return False
+
 
 def console(file: IO[str] | None = None) -> Console:
     """A console that neither guesses at markup nor paints numbers."""
-    return Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
+    return Console(file=file or stdout(), highlight=False, markup=False, emoji=False)
 
 
 def printable(text: str) -> str:
@@ -33,8 +70,9 @@ def clip(text: str, width: int) -> str:
 
 def write_raw(text: str) -> None:
     """Writes a tool's content to stdout as it is, with a line's end."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    out = stdout()
+    out.write(text if text.endswith("\n") else text + "\n")
+    out.flush()
 
 
 def read_stdin() -> str:

@@ -1,5 +1,7 @@
 """`sidecall serve`."""
 
+import os
+import signal
 from typing import Any
 
 import click
@@ -7,7 +9,9 @@ import uvloop
 
 from sidecall_server.app import serve
 from sidecall_server.backends.loader import ToolLoadError
+from sidecall_server.cli.connection import stop_signals
 from sidecall_server.cli.errors import SettingsError, StartError
+from sidecall_server.cli.parent import tied_to_parent
 from sidecall_server.cli.settings import load_settings, log_to_stderr, settings_options
 from sidecall_server.config import ConfigError
 from sidecall_server.transport.addresses import AddressError
@@ -27,8 +31,11 @@ def command(**flags: Any) -> None:
     """
     settings = load_settings(flags)
     log_to_stderr(settings)
+    if signal.SIGHUP in stop_signals():
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
-        uvloop.run(serve(settings))
+        with tied_to_parent():
+            uvloop.run(serve(settings))
     except (ConfigError, ToolLoadError) as error:
         raise SettingsError(str(error)) from None
     except AddressError as error:

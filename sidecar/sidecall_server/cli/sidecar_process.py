@@ -1,6 +1,7 @@
 """A sidecar in a process of its own, for as long as a command takes."""
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -9,9 +10,12 @@ from dataclasses import dataclass
 
 from sidecall import AsyncClient
 from sidecall_server.cli.errors import StartError
+from sidecall_server.cli.parent import FOLDER_VARIABLE
 
 _READY_S = 60.0
 _STOP_S = 10.0
+_DRAIN = "1s"
+_STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class SidecarProcess:
 async def sidecar_process(tools: Sequence[str]) -> AsyncIterator[SidecarProcess]:
     """Starts `sidecall serve` on a unix socket and ends it with the block.
 
+    It also ends where this process does not get to the end of the block.
+
     Args:
         tools: Files and modules to serve.
 
@@ -45,8 +51,11 @@ async def sidecar_process(tools: Sequence[str]) -> AsyncIterator[SidecarProcess]
         flags = [part for source in tools for part in ("--tools", source)]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sidecall_server", "serve", "--listen", address),
-            *("--log-level", "WARNING", *flags),
-            stdin=asyncio.subprocess.DEVNULL,
+            *("--log-level", "WARNING", "--drain-timeout", _DRAIN, *flags),
+            env={**os.environ, FOLDER_VARIABLE: folder},
+            stdin=asyncio.subprocess.PIPE,
+            # stdout is for the command's own words, not for what tools print.
+            stdout=_STDERR,
             # Ctrl-C is for this process, which ends the other one in its own time.
             start_new_session=True,
         )
