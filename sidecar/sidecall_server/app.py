@@ -123,13 +123,16 @@ def listen_addresses(settings: Settings) -> tuple[list[Address], list[Address]]:
     Raises:
         ConfigError: One of them is malformed, or not allowed.
     """
-    try:
-        listen = [parse_address(text) for text in settings.listen]
-        health_listen = [parse_address(text) for text in settings.health_listen]
-    except AddressError as error:
-        raise ConfigError(f"listen: {error}") from None
+    listen = _parsed("--listen", settings.listen)
     _require_local(listen)
-    return listen, health_listen
+    return listen, _parsed("--health-listen", settings.health_listen)
+
+
+def _parsed(flag: str, texts: Sequence[str]) -> list[Address]:
+    try:
+        return [parse_address(text) for text in texts]
+    except AddressError as error:
+        raise ConfigError(f"{flag}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +191,8 @@ def _require_local(addresses: Sequence[Address]) -> None:
     for address in addresses:
         if isinstance(address, TcpAddress) and not address.is_loopback:
             raise ConfigError(
-                f"{address}: this version has no TLS and no tokens, so it listens on loopback "
-                "addresses and unix sockets only"
+                f"--listen: {address}: this version has no TLS and no tokens, so it listens on "
+                "loopback addresses and unix sockets only"
             )
 
 

@@ -14,7 +14,6 @@ from sidecall_server.config import ENV_PREFIX, ConfigError, Settings, load
 from sidecall_server.core.defaults import Limits
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def settings_options(function: _F) -> _F:
@@ -41,12 +40,10 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
         listen_addresses(settings)
     except ConfigError as error:
         raise SettingsError(str(error)) from None
-    if settings.log_level.upper() not in _LEVELS:
-        raise SettingsError(f"log_level: {settings.log_level!r} is none of {', '.join(_LEVELS)}")
     if not settings.tools:
         raise SettingsError(
             "no tools: name a Python file or module with --tools (or SIDECALL_TOOLS), "
-            "for example --tools examples/city_tools.py"
+            "for example --tools sidecall_server.demo.city_tools"
         )
     return settings
 
@@ -54,7 +51,7 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
 def log_to_stderr(settings: Settings) -> None:
     """Configures logging."""
     logging.basicConfig(
-        level=settings.log_level.upper(),
+        level=settings.log_level,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
 

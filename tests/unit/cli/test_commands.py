@@ -120,9 +120,19 @@ def test_broken_tools_end_with_64(command: str, broken: str, tmp_path: Path) -> 
         (["--max-threads", "many"], "--max-threads"),
         (["--max-threads", "0"], "--max-threads"),
         (["--timeout", "soon"], "--timeout"),
-        (["--listen", "nowhere"], "listen"),
+        (["--timeout", "0"], "--timeout"),
+        (["--queue-timeout", "0s"], "--queue-timeout"),
+        (["--timeout", "9999999999"], "--timeout"),
+        (["--drain-timeout", "9" * 400], "--drain-timeout"),
+        (["--max-message-bytes", "65535"], "--max-message-bytes"),
+        (["--max-message-bytes", "2147483648"], "--max-message-bytes"),
+        (["--max-queue", "1" + "0" * 5000], "--max-queue"),
+        (["--max-threads", "65537"], "--max-threads"),
+        (["--max-concurrency", "4", "--max-batch-concurrency", "5"], "--max-batch-concurrency"),
+        (["--listen", "nowhere"], "--listen"),
+        (["--health-listen", "nowhere"], "--health-listen"),
         (["--listen", "0.0.0.0:50071"], "loopback"),
-        (["--log-level", "LOUD"], "LOUD"),
+        (["--log-level", "LOUD"], "--log-level: 'LOUD'"),
     ],
 )
 def test_wrong_settings_end_with_64(
@@ -131,13 +141,27 @@ def test_wrong_settings_end_with_64(
     result = run(command, "--tools", tools_file, *flags)
     assert result.exit_code == 64
     assert named in result.output
+    assert len(result.output.splitlines()) == 1
+    assert len(result.output) < 250
+
+
+def test_health_may_be_served_beyond_this_machine(tools_file: Path) -> None:
+    assert run("check", "--tools", tools_file, "--health-listen", "0.0.0.0:50072").exit_code == 0
+
+
+def test_the_default_of_a_batch_gives_way_to_the_sidecars_bound(tools_file: Path) -> None:
+    result = run("check", "--tools", tools_file, "--max-concurrency", "4")
+    rows = [line.split() for line in result.output.splitlines()]
+    assert ["max_batch_concurrency", "4"] in rows
 
 
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, tools_file: Path) -> None:
-    monkeypatch.setenv("SIDECALL_MAX_QUEUE", "-1")
-    result = run("check", "--tools", tools_file)
-    assert result.exit_code == 64
-    assert "SIDECALL_MAX_QUEUE" in result.output
+    for variable, value in (("SIDECALL_MAX_QUEUE", "-1"), ("SIDECALL_LOG_LEVEL", "LOUD")):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            result = run("check", "--tools", tools_file)
+        assert result.exit_code == 64
+        assert variable in result.output
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
