@@ -223,7 +223,10 @@ def _translated(error: ValidationError, value: Any) -> ArgumentError:
 
 
 def _message(kind: str, message: str) -> str:
-    return "is not a known field" if kind in _UNKNOWN_FIELD else message
+    if kind in _UNKNOWN_FIELD:
+        return "is not a known field"
+    # The text of a validator of the user's own stands for itself.
+    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
 
 
 def _pointer(location: Sequence[str | int], value: Any) -> str:

@@ -3,6 +3,7 @@
 import math
 import re
 
+_BEYOND_FLOAT = 10**308
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
@@ -35,8 +36,10 @@ def parse_duration(value: Timeout) -> float:
         if _WHOLE.fullmatch(text) is None:
             raise ValueError(f'{value!r} is not a duration; write seconds or text like "5s"')
         seconds = sum(float(number) * _UNIT_S[unit] for number, unit in _PART.findall(text))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value) if abs(value) < _BEYOND_FLOAT else math.inf
     else:
-        seconds = math.nan if isinstance(value, bool) else float(value)
+        seconds = math.nan
     if not math.isfinite(seconds) or seconds <= 0:
         raise ValueError(f"a duration must be positive and finite, not {value!r}")
     return seconds

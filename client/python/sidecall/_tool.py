@@ -116,6 +116,10 @@ class Tool(Generic[P, R]):
 
     def _declare(self, function: Callable[..., Any], declaration: "Declaration") -> None:
         name = _checked_name(declaration.name)
+        if not isinstance(declaration.description, str | None):
+            raise ToolDefinitionError(
+                f"tool {name!r}: description must be text, not {declaration.description!r}"
+            )
         functools.update_wrapper(self, underlying(function), updated=())
         self.name = name
         self.description = inspect.cleandoc(declaration.description or "")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from google.protobuf.duration_pb2 import Duration
@@ -67,7 +67,7 @@ def to_tool_call(call: ToolCallLike) -> ToolCall:
     Responses function call.
 
     Raises:
-        TypeError: It is none of these.
+        TypeError: It is none of these, or a field has a value of another type.
         ValueError: Its timeout is not positive and finite.
     """
     if isinstance(call, ToolCall):
@@ -96,14 +96,15 @@ def make_tool_call(
         timeout: Time from receipt to result: seconds, or text such as "5s".
 
     Raises:
+        TypeError: A field has a value of another type; the text names it.
         ValueError: The timeout is not positive and finite.
     """
     if isinstance(arguments, Mapping):
         arguments = json.dumps(dict(arguments))
     call = ToolCall(
-        id=escape_surrogates(call_id or ""),
-        name=escape_surrogates(name),
-        arguments=escape_surrogates(arguments or ""),
+        id=_text("id", call_id or ""),
+        name=_text("name", name),
+        arguments=_text("arguments", arguments or "", "an object or JSON text"),
     )
     if timeout is not None:
         call.timeout.CopyFrom(to_duration(parse_duration(timeout)))
@@ -137,6 +138,19 @@ def _from_mapping(call: Mapping[str, Any]) -> ToolCall:
     message = make_tool_call(
         call["name"], call.get("arguments"), call.get("id"), call.get("timeout")
     )
-    message.depends_on.extend(call.get("depends_on") or ())
-    message.idempotency_key = call.get("idempotency_key") or ""
+    ids = call.get("depends_on") or ()
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise _wrong_type("depends_on", "a list of ids", ids)
+    message.depends_on.extend(_text("depends_on", item, "a list of ids") for item in ids)
+    message.idempotency_key = _text("idempotency_key", call.get("idempotency_key") or "")
     return message
+
+
+def _text(field: str, value: object, expected: str = "text") -> str:
+    if not isinstance(value, str):
+        raise _wrong_type(field, expected, value)
+    return escape_surrogates(value)
+
+
+def _wrong_type(field: str, expected: str, value: object) -> TypeError:
+    return TypeError(f"a call's {field} must be {expected}, not {value!r}")

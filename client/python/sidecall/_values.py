@@ -68,7 +68,7 @@ def _by_shape(value: Any) -> Any:
         return dict(value)
     if isinstance(value, Iterable):
         return list(value)
-    raise ResultError(f"holds a {_type_name(value)}, which has no JSON form")
+    raise ResultError(_without_json_form(_type_name(value)))
 
 
 def _escaped(value: Any) -> Any:
@@ -86,13 +86,18 @@ def _type_name(value: object) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
+def _without_json_form(type_name: str) -> str:
+    article = "an" if type_name[0] in "aeiouAEIOU" else "a"
+    return f"holds {article} {type_name}, which has no JSON form"
+
+
 def _explain(error: BaseException) -> str:
     if isinstance(error, ResultError):
         return str(error)
     text = str(error)
     unknown = _UNKNOWN_TYPE.match(text)
     if unknown is not None:
-        return f"holds a {unknown[1]}, which has no JSON form"
+        return _without_json_form(unknown[1])
     if isinstance(error, RecursionError) or "depth exceeded" in text or "Circular" in text:
         return "is nested too deeply or holds itself"
     if "utf-8" in text or isinstance(error, UnicodeError):

@@ -99,7 +99,7 @@ async def test_result_that_cannot_be_written_fails_the_call() -> None:
 
     outcome = failure(await run([await backend(f)], "t"))
     assert outcome.reason is Reason.TOOL_FAILED
-    assert "its result cannot be passed on: it holds a object" in outcome.message
+    assert "its result cannot be passed on: it holds an object" in outcome.message
 
 
 async def test_cancellation_by_the_engine_propagates() -> None:

@@ -59,6 +59,24 @@ def test_anything_else_is_refused(call: Any) -> None:
         to_tool_call(call)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": ["n"]}, r"a call's name must be text, not \['n'\]"),
+        ({"function": {"name": None}}, "a call's name must be text, not None"),
+        ({"id": 3}, "a call's id must be text, not 3"),
+        ({"arguments": [1]}, r"a call's arguments must be an object or JSON text, not \[1\]"),
+        ({"depends_on": "a"}, "a call's depends_on must be a list of ids, not 'a'"),
+        ({"depends_on": 3}, "a call's depends_on must be a list of ids, not 3"),
+        ({"depends_on": [1]}, "a call's depends_on must be a list of ids, not 1"),
+        ({"idempotency_key": 3}, "a call's idempotency_key must be text, not 3"),
+    ],
+)
+def test_a_field_of_another_type_is_named(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        to_tool_call({"name": "n", **fields})
+
+
 @given(st.text())
 def test_arguments_survive_whatever_the_text(text: str) -> None:
     lone = text + "\ud800"

@@ -27,7 +27,8 @@ def test_durations(given: float | str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "5", "s", "-1s", 0, -1, float("nan"), float("inf"), "0s", True]
+    "given",
+    ["", "5", "s", "-1s", 0, -1, float("nan"), float("inf"), "0s", True, [1], None, b"5s", 10**400],
 )
 def test_what_is_no_duration_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match="duration"):
@@ -124,6 +125,8 @@ def test_kind(function: Any, kind: str) -> None:
         ({"name": "two words"}, "is not a name for a tool"),
         ({"name": "@1"}, "is not a name for a tool"),
         ({"name": ""}, "is not a name for a tool"),
+        ({"timeout": [5]}, r"timeout: a duration must be positive and finite, not \[5\]"),
+        ({"description": 5}, "description must be text, not 5"),
     ],
 )
 def test_keywords_are_checked(keywords: dict[str, Any], message: str) -> None:

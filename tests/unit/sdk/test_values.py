@@ -136,7 +136,7 @@ class FailingProperty(BaseModel):
     [
         (b"\xff", "is bytes that are not UTF-8 text"),
         ([b"\xff"], "holds bytes that are not UTF-8 text"),
-        (object(), "holds a object, which has no JSON form"),
+        (object(), "holds an object, which has no JSON form"),
         ({"a": [test_values_are_written]}, "holds a function, which has no JSON form"),
         (_circular(), "nested too deeply or holds itself"),
         (_nested(100_000), "nested too deeply or holds itself"),
@@ -161,3 +161,15 @@ def test_what_cannot_be_written_says_so_without_quoting_exceptions(
         render(value)
     assert message in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([object()], "holds an object, which"),
+        (len, "holds a builtin_function_or_method, which"),
+    ],
+)
+def test_the_type_without_a_json_form_has_its_article(value: object, text: str) -> None:
+    with pytest.raises(ResultError, match=text):
+        render(value)
