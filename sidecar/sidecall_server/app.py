@@ -82,7 +82,8 @@ class Sidecar:
             await self.stop()
             raise
         where = ", ".join(map(str, self.addresses))
-        _log.info("serving %d tools on %s", len(self.tools), where)
+        count = len(self.tools)
+        _log.info("serving %d tool%s on %s", count, "" if count == 1 else "s", where)
 
     async def drain(self, hurry: asyncio.Event | None = None) -> None:
         """Refuses new batches and waits for running ones.

@@ -205,7 +205,16 @@ def test_chat_with_a_model_that_does_not_answer(tools_file: Path) -> None:
         *("--api-key", "none", "--base-url", "http://127.0.0.1:1/v1"),
     )
     assert done.returncode == 1
-    assert done.stderr == "Error: the model gave no answer: Connection error.\n"
+    assert done.stderr.startswith("Error: the model gave no answer: http://127.0.0.1:1/v1/")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_marks_are_ascii_where_nothing_else_can_be_printed() -> None:
+    done = sidecall("chat", "anything", "--scripted", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    for shown in ("-> @5 get_news", "> @1 started", "+ @4", "..."):
+        assert shown in done.stdout
+    assert "\\u" not in done.stdout
 
 
 def test_demo_without_a_key() -> None:
@@ -217,6 +226,7 @@ def test_demo_without_a_key() -> None:
     assert "postcard reads: Greetings! In Reykjavik" in " ".join(done.stdout.split())
     for strategy in ("sequential", "threads", "gather", "sidecar"):
         assert re.search(rf"^{strategy} +\d\.\d+ s", done.stdout, re.MULTILINE)
+    assert "serve --tools sidecall_server.demo.city_tools" in done.stdout
     (pid,) = re.findall(r"^sidecar +process (\d+)", done.stdout, re.MULTILINE)
     assert not is_alive(int(pid))
 

@@ -101,6 +101,8 @@ def _is_path(name: str) -> bool:
 
 def _from_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve()
+    if path.is_dir():
+        raise ToolLoadError(f"{path}: is a folder; name a file or a module")
     if not path.is_file():
         raise ToolLoadError(f"{path}: no such file")
     # A name of its own: a file called json.py must not stand in for the standard library.

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sidecall import __version__
+from sidecall_server.cli import marks
 
 COMMANDS = {
     "serve": "Serve tools over gRPC until SIGTERM.",
@@ -77,10 +78,10 @@ def main() -> int:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _fill_closed_streams()
+    marks.register()
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character gets its escape instead of a crash.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=marks.ERRORS)
     try:
         code = group.main(prog_name="sidecall", standalone_mode=False)
     except click.ClickException as error:

@@ -4,7 +4,7 @@ import click
 
 from sidecall_server.cli import strategies
 from sidecall_server.cli.connection import run
-from sidecall_server.cli.output import console
+from sidecall_server.cli.output import console, counted
 from sidecall_server.cli.sidecar_process import sidecar_process
 
 
@@ -13,7 +13,7 @@ def command() -> None:
     """Compare the sidecar with its alternatives."""
 
 
-@command.command("strategies")
+@command.command("strategies", short_help="Run the same calls in four ways.")
 @click.option(
     "--tools-count",
     type=click.IntRange(1, 500),
@@ -36,7 +36,7 @@ def strategies_command(tools_count: int, seconds: float) -> None:
     """
     timings = run(_compare(tools_count, seconds))
     out = console()
-    out.print(f"{tools_count} tool calls of {seconds:g} s each:\n")
+    out.print(f"{counted(tools_count, 'tool call')} of {seconds:g} s each:\n")
     out.print(strategies.table(timings))
 
 

@@ -11,7 +11,13 @@ from rich.table import Table
 from sidecall_server.app import CheckedTool, check_tools
 from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.cli.errors import SettingsError
-from sidecall_server.cli.output import console, plain_table, printable, tools_print_to_stderr
+from sidecall_server.cli.output import (
+    console,
+    counted,
+    plain_table,
+    printable,
+    tools_print_to_stderr,
+)
 from sidecall_server.cli.settings import load_settings, settings_options
 from sidecall_server.config import ConfigError, Settings
 
@@ -36,7 +42,7 @@ def command(**flags: Any) -> None:
         out.print(_tools_table(defined))
         out.print()
     out.print(_settings_table(settings))
-    out.print(f"\nok: {len(tools)} tool{'' if len(tools) == 1 else 's'}, settings are right")
+    out.print(f"\nok: {counted(len(tools), 'tool')}, settings are right")
 
 
 def _by_file(tools: Sequence[CheckedTool]) -> dict[str, list[CheckedTool]]:

@@ -1,6 +1,7 @@
 """How client commands reach a sidecar, and what they say where they do not."""
 
 import asyncio
+import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,6 +19,8 @@ from sidecall_server.cli.errors import RefusedError, SettingsError, UnreachableE
 from sidecall_server.cli.output import tools_print_to_stderr
 from sidecall_server.config import ConfigError, load
 
+_MAX_PORT = 65_535
+_MAX_DURATION_S = 365 * 24 * 3600
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
 
@@ -33,9 +36,13 @@ class Duration(click.ParamType[float]):
         """Reads it."""
         try:
             text = str(value)
-            return parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text)
+            is_number = text.replace(".", "", 1).isdecimal()
+            seconds = parse_duration(float(text) if is_number else text)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if seconds > _MAX_DURATION_S:
+            self.fail("more than a year", param, ctx)
+        return seconds
 
 
 def endpoint_options(function: _F) -> _F:
@@ -55,6 +62,14 @@ def endpoint_options(function: _F) -> _F:
     )(function)
 
 
+def _check_port(endpoint: str) -> None:
+    port = endpoint.rpartition(":")[2]
+    if endpoint.startswith("unix:") or not port.isdecimal():
+        return
+    if not 1 <= int(port[:6]) <= _MAX_PORT:
+        raise click.UsageError(f"endpoint {endpoint!r}: a port is from 1 to {_MAX_PORT}")
+
+
 @asynccontextmanager
 async def connect(endpoint: str | None, tools: tuple[str, ...]) -> AsyncIterator[AsyncClient]:
     """A client of a running sidecar, or of one that serves some tools inside the block.
@@ -64,6 +79,7 @@ async def connect(endpoint: str | None, tools: tuple[str, ...]) -> AsyncIterator
         UsageError: The endpoint makes no sense.
     """
     if not tools:
+        _check_port(endpoint or os.environ.get("SIDECALL_ENDPOINT", ""))
         try:
             client = AsyncClient(endpoint)
         except ValueError as error:

@@ -4,7 +4,6 @@ import shutil
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +15,7 @@ from sidecall.chat import ChatLoop
 from sidecall_server.cli import strategies
 from sidecall_server.cli.chat_view import ChatView
 from sidecall_server.cli.connection import run
-from sidecall_server.cli.output import console
+from sidecall_server.cli.output import console, counted
 from sidecall_server.cli.provider import (
     Api,
     Model,
@@ -29,7 +28,6 @@ from sidecall_server.cli.sidecar_process import SidecarProcess, sidecar_process
 from sidecall_server.demo.conversation import QUESTION
 
 _TOOLS = "sidecall_server.demo.city_tools"
-_EXAMPLE = "examples/city_tools.py"
 _TOOL_NAMES = ("find_contact", "get_news", "get_time", "get_weather", "send_postcard")
 _CALL_COUNT, _CALL_S = 5, 0.5
 
@@ -81,7 +79,8 @@ async def _chat(out: Console, sidecar: SidecarProcess, model: Model, api: Api) -
     result = await loop.run(QUESTION)
     calls = sum(len(turn.calls) for turn in result.turns)
     out.print()
-    out.print(f"{calls} tool calls, {len(result.turns)} turns of the model.")
+    turns = len(result.turns)
+    out.print(f"{counted(calls, 'tool call')}, {counted(turns, 'turn')} of the model.")
     if result.stopped_reason != "completed":
         out.print(f"It stopped early: {result.stopped_reason}.")
 
@@ -91,7 +90,7 @@ def _say_what_is_next(out: Console) -> None:
     program = "sidecall" if shutil.which("sidecall") else sys.argv[0]
     for arguments in (
         "chat --scripted",
-        f"serve --tools {_EXAMPLE if Path(_EXAMPLE).exists() else _TOOLS}",
+        f"serve --tools {_TOOLS}",
         'call get_time \'{"timezone": "Asia/Tokyo"}\'',
     ):
         out.print(f"{program} {arguments}", soft_wrap=True)

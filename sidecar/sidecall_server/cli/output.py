@@ -61,6 +61,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(number: int, what: str) -> str:
+    """`1 call`, `2 calls`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def clip(text: str, width: int) -> str:
     """The text on one line, cut to a number of terminal cells."""
     shown = Text(printable(text))

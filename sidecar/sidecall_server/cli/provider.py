@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -39,10 +40,30 @@ class ModelChoice:
     base_url: str | None
     scripted: bool
 
+    def __post_init__(self) -> None:
+        """Checks them.
+
+        Raises:
+            SettingsError: The key or the URL cannot be sent to anybody.
+        """
+        key, url = self.api_key or "", self.base_url
+        if not (key.isascii() and key.isprintable()):
+            raise SettingsError("--api-key (OPENAI_API_KEY): has characters that no key has")
+        if url and not _is_url(url):
+            raise SettingsError(f"--base-url (OPENAI_BASE_URL): {url!r} is no http(s) URL")
+
     @property
     def has_provider(self) -> bool:
         """Whether there is a provider to ask."""
         return bool(self.api_key or self.base_url)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +154,12 @@ def model_errors_explained() -> Iterator[None]:
     Raises:
         RefusedError: It cannot be reached, refused a request, or its answer broke off.
     """
-    from openai import OpenAIError  # noqa: PLC0415  an extra, and slow
+    from openai import APIConnectionError, OpenAIError  # noqa: PLC0415  an extra, and slow
 
     try:
         yield
+    except APIConnectionError as error:
+        why = (str(error.__cause__ or "") or str(error)).rstrip(".")
+        raise RefusedError(f"the model gave no answer: {error.request.url}: {why}") from error
     except (OpenAIError, ModelError) as error:
         raise RefusedError(f"the model gave no answer: {error}") from error

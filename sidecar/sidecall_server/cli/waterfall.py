@@ -147,7 +147,7 @@ class Waterfall:
 
     def _summary(self) -> str:
         total, apart = f"total {_seconds(self.total_ns)}", _seconds(self.sequential_ns)
-        if not self.total_ns:
+        if not self.total_ns or not self.sequential_ns:
             return total
         factor = self.sequential_ns / self.total_ns
         return f"{total}; one after the other {apart}; {factor:.1f} times as fast"

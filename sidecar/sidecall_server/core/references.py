@@ -197,7 +197,8 @@ class Names:
             number = int(call_id[1:]) if len(call_id) < 11 else 0
             if 1 <= number <= self._count:
                 return number - 1
-            raise UnresolvedError(f"there is no call {call_id}; this turn has {self._count} calls")
+            calls = "1 call" if self._count == 1 else f"{self._count} calls"
+            raise UnresolvedError(f"there is no call {call_id}; this turn has {calls}")
         index = self._by_id.get(call_id)
         if index == REPEATED:
             raise UnresolvedError(f"several calls have the id {call_id!r}; use @N, counted from 1")

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecall_server.cli import COMMANDS, group
+from sidecall_server.cli.output import counted
 from sidecall_server.config import Settings
 from sidecall_server.core.defaults import Limits
 
@@ -177,6 +178,9 @@ def test_without_tools_there_is_a_hint(command: str) -> None:
         ["call"],
         ["call", "x", "{}", "--timeout", "soon"],
         ["call", "x", "--endpoint", "nowhere"],
+        ["call", "x", "--endpoint", "127.0.0.1:99999"],
+        ["call", "x", "--endpoint", "127.0.0.1:0"],
+        ["call", "x", "{}", "--timeout", "999999999999"],
         ["tools", "--format", "other"],
         ["batch", "/nowhere/to/be/found.json"],
         ["batch", "-", "--mode", "random"],
@@ -206,3 +210,31 @@ def test_chat_without_a_model_says_what_to_do() -> None:
     assert result.exit_code == 64
     assert "OPENAI_API_KEY" in result.output
     assert "--scripted" in result.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--api-key", "é"], "OPENAI_API_KEY"),
+        (["--api-key", "two\nlines"], "OPENAI_API_KEY"),
+        (["--base-url", "somewhere"], "OPENAI_BASE_URL"),
+        (["--base-url", "http://[::"], "OPENAI_BASE_URL"),
+        (["--base-url", "http://127.0.0.1:99999/v1"], "OPENAI_BASE_URL"),
+    ],
+)
+@pytest.mark.parametrize("command", ["chat", "demo"])
+def test_what_no_provider_takes_ends_with_64(command: str, flags: list[str], named: str) -> None:
+    result = run(command, *flags)
+    assert result.exit_code == 64
+    assert named in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_a_folder_is_no_file_of_tools(tmp_path: Path) -> None:
+    result = run("check", "--tools", tmp_path)
+    assert result.exit_code == 64
+    assert "is a folder" in result.output
+
+
+def test_one_tool_is_counted_as_one() -> None:
+    assert [counted(number, "tool") for number in (0, 1, 2)] == ["0 tools", "1 tool", "2 tools"]

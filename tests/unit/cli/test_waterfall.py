@@ -190,3 +190,9 @@ def _split(row: str) -> tuple[str, str, str]:
     rest, _, right = row.rpartition("|")
     left, _, bar = rest.rpartition("|")
     return left, bar, right
+
+
+def test_what_never_ran_has_no_speed() -> None:
+    picture = Waterfall([failed(made("a", None, 5), 5, "NOT_FOUND", 0)]).plain()
+    assert "total 5 ms\n" in picture + "\n"
+    assert "as fast" not in picture
