@@ -1,12 +1,24 @@
 """What commands start ends with them, and prints nothing between their own words."""
 
 import json
+import os
+import pty
 import signal
+import subprocess
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
-from tests.support.command import LONGEST_S, is_alive, read_until, sidecall, started
+from tests.support.command import (
+    COMMAND,
+    LONGEST_S,
+    environment,
+    is_alive,
+    read_until,
+    sidecall,
+    started,
+)
 
 NOISY_TOOLS = """
 import contextlib, os, subprocess, sys
@@ -77,3 +89,82 @@ def test_stdout_is_for_the_commands_own_words(noisy_file: Path) -> None:
     for source in ("noise\n", "buffered noise", "noise of the system", "noise of a child"):
         assert source in called.stderr
     assert "noise" not in sidecall("check", "--tools", noisy_file).stdout.replace("noisy", "")
+
+
+SLOW_TOOLS = """
+import asyncio
+from sidecall import tool
+
+@tool
+async def slow(seconds: float) -> str:
+    "Waits."
+    await asyncio.sleep(seconds)
+    return f"slept for {seconds} s"
+"""
+
+
+def test_ctrl_c_leaves_the_results_of_a_batch_on_the_terminal(folder: Path) -> None:
+    (folder / "slow_tools.py").write_text(SLOW_TOOLS)
+    calls = [{"name": "slow", "arguments": {"seconds": seconds}} for seconds in (0, 1000)]
+    (folder / "batch.json").write_text(json.dumps(calls))
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(  # noqa: S603  this project's own command
+        [*COMMAND, "batch", folder / "batch.json", "--tools", folder / "slow_tools.py"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(TERM="xterm"),
+    )
+    os.close(theirs)
+    with process, os.fdopen(terminal, "rb", buffering=0) as screen:
+        try:
+            shown = b""
+            while b"1 of 2 done" not in shown:
+                shown += screen.read(4096)
+            process.send_signal(signal.SIGINT)
+            last = _rest(screen)
+            assert process.wait(LONGEST_S) == 128 + signal.SIGINT
+        finally:
+            process.kill()
+    *_, result, message = last.decode().splitlines()
+    assert "slept for 0.0 s" in result or "slept for 0 s" in result
+    assert message == "stopped: 1 of 2 calls had ended"
+
+
+def _rest(screen: IO[bytes]) -> bytes:
+    """What is shown until the terminal is closed, which Linux tells as an error."""
+    shown = b""
+    try:
+        while part := screen.read(4096):
+            shown += part
+    except OSError:
+        pass
+    return shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_chat_that_waits_for_a_question_ends(number: signal.Signals, folder: Path) -> None:
+    process = subprocess.Popen(  # noqa: S603  this project's own command
+        [*COMMAND, "chat", "--scripted"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(PYTHONUNBUFFERED="1", TMPDIR=str(folder)),
+    )
+    with process:
+        try:
+            assert process.stdin is not None
+            process.stdin.write("one\n")
+            process.stdin.flush()
+            read_until(process, "postcard reads")
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=LONGEST_S)
+        finally:
+            process.kill()
+    assert "Traceback" not in errors
+    if number == signal.SIGINT and "goes on" in errors:
+        assert process.returncode == 0, "it came while the answer was still printed"
+    else:
+        assert process.returncode == 128 + number
+    assert list(folder.iterdir()) == []
