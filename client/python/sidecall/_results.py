@@ -1,14 +1,9 @@
 """Questions to a result: did it work, and why not."""
 
-from typing import TypeVar
-
-from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
-from sidecall._rpc_errors import ERROR_DOMAIN
+from sidecall._status_details import details_of, reason_in, retry_delay_s
 from sidecall.v1.execution_pb2 import ToolResult
-
-M = TypeVar("M", bound=Message)
 
 
 def is_ok(result: ToolResult) -> bool:
@@ -22,14 +17,7 @@ def reason_of(result: ToolResult) -> str:
     Returns:
         The sidecar's reason; empty where the call is OK or no reason was given.
     """
-    return next(
-        (
-            info.reason
-            for info in _details(result, error_details_pb2.ErrorInfo)
-            if info.domain == ERROR_DOMAIN
-        ),
-        "",
-    )
+    return "" if is_ok(result) else reason_in(result.status)
 
 
 def violations_of(result: ToolResult) -> list[tuple[str, str]]:
@@ -39,26 +27,15 @@ def violations_of(result: ToolResult) -> list[tuple[str, str]]:
         One pair per offending value: the JSON Pointer of its place (empty for the
         arguments as a whole) and what is wrong there.
     """
+    if is_ok(result):
+        return []
     return [
         (violation.field, violation.description)
-        for bad in _details(result, error_details_pb2.BadRequest)
+        for bad in details_of(result.status, error_details_pb2.BadRequest)
         for violation in bad.field_violations
     ]
 
 
 def retry_after_s(result: ToolResult) -> float | None:
     """Seconds after which the call may be made again; None where nothing was said."""
-    for retry in _details(result, error_details_pb2.RetryInfo):
-        delay_s: float = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-        return max(0.0, delay_s)
-    return None
-
-
-def _details(result: ToolResult, kind: type[M]) -> list[M]:
-    """The details of one type in a failed call's status."""
-    found: list[M] = []
-    for packed in () if is_ok(result) else result.status.details:
-        message = kind()
-        if packed.Is(kind.DESCRIPTOR) and packed.Unpack(message):
-            found.append(message)
-    return found
+    return None if is_ok(result) else retry_delay_s(result.status)

@@ -5,9 +5,10 @@ from typing import cast
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import status_pb2
 
-ERROR_DOMAIN = "sidecall.dev"
+from sidecall._status_details import reason_in, retry_delay_s
+
 REJECTIONS = frozenset(
     {
         "DEADLINE_EXPIRED",
@@ -77,7 +78,7 @@ def make_error(code: grpc.StatusCode, details: str | None, trailing: object) -> 
         trailing: Its trailing metadata.
     """
     status = _find_status(trailing)
-    reason, retry_after_s = _read_details(status)
+    reason = "" if status is None else reason_in(status)
     not_connected = (
         status is None
         and code is grpc.StatusCode.UNAVAILABLE
@@ -87,7 +88,7 @@ def make_error(code: grpc.StatusCode, details: str | None, trailing: object) -> 
         (status.message if status is not None else "") or details or "no details",
         code=code,
         reason=reason,
-        retry_after_s=retry_after_s,
+        retry_after_s=None if status is None else retry_delay_s(status),
         not_started=reason in REJECTIONS or not_connected,
     )
 
@@ -102,15 +103,3 @@ def _find_status(trailing: object) -> status_pb2.Status | None:
             except DecodeError:
                 return None
     return None
-
-
-def _read_details(status: status_pb2.Status | None) -> tuple[str, float | None]:
-    reason, retry_after_s = "", None
-    for detail in status.details if status is not None else ():
-        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-            reason = info.reason
-        elif detail.Is(retry.DESCRIPTOR) and detail.Unpack(retry):
-            delay = retry.retry_delay
-            retry_after_s = max(0.0, delay.seconds + delay.nanos / 1e9)
-    return reason, retry_after_s

@@ -173,7 +173,7 @@ class Call:
             self.worker.restart_clock()
 
     def take_back(self) -> None:
-        """Says that there is nothing to run the attempt: it counts as not made."""
+        """Says that the attempt will not be run: it counts as not made."""
         if self.outcome is None:
             self.preparing = False
             self.attempt -= 1

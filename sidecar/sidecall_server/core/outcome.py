@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 EMPTY_CONTENT = "(empty result)"
 """What stands in `content` where a tool returned an empty string: some providers refuse
@@ -31,17 +32,25 @@ class Code(enum.IntEnum):
     UNAUTHENTICATED = 16
 
 
-class Reason(enum.Enum):
-    """Why a call has no OK result. `code` is the status code that goes with it."""
+class CodedReason(enum.Enum):
+    """Reasons that go with a status code; several may share one.
+
+    Attributes:
+        code: The status code.
+    """
 
     code: Code
 
-    def __new__(cls, code: Code) -> "Reason":
-        """Makes members distinct although several share a code."""
+    def __new__(cls, code: Code) -> Self:
+        """Makes members distinct although their codes are equal."""
         member = object.__new__(cls)
         member._value_ = (len(cls.__members__), code)
         member.code = code
         return member
+
+
+class Reason(CodedReason):
+    """Why a call has no OK result."""
 
     TOOL_NOT_FOUND = Code.NOT_FOUND
     ARGUMENTS_INVALID = Code.INVALID_ARGUMENT

@@ -1,21 +1,10 @@
 """Why a batch was not accepted: then none of its calls was started."""
 
-import enum
-
-from sidecall_server.core.outcome import Code
+from sidecall_server.core.outcome import Code, CodedReason
 
 
-class RejectionReason(enum.Enum):
-    """Reason of a non-OK RPC status; the value is its code."""
-
-    code: Code
-
-    def __new__(cls, code: Code) -> "RejectionReason":
-        """Makes members distinct although several share a code."""
-        member = object.__new__(cls)
-        member._value_ = (len(cls.__members__), code)
-        member.code = code
-        return member
+class RejectionReason(CodedReason):
+    """Reason of a non-OK RPC status."""
 
     REQUEST_INVALID = Code.INVALID_ARGUMENT
     PAGE_TOKEN_INVALID = Code.INVALID_ARGUMENT

@@ -183,7 +183,7 @@ class Admission:
 
     def _admit(self, flow: Flow) -> bool:
         """Starts the next call of a flow that is not parked, or parks the flow."""
-        blocker = self._exhausted(flow) or _overtaken(flow)
+        blocker = _exhausted(flow) or _overtaken(flow)
         if blocker is not None:
             self._park(flow, blocker)
             return False
@@ -226,7 +226,7 @@ class Admission:
             flow = ring.pop()
             flow.parked = None
             self._leave_wider(flow)
-            blocker = self._exhausted(flow)
+            blocker = _exhausted(flow)
             if blocker is not None:
                 wider = flow.limiters.index(blocker) > flow.limiters.index(limiter)
                 if wider and (blocker is self.limiter or limiter is flow.entry.limiter):
@@ -256,12 +256,6 @@ class Admission:
     def _wake_stalled(self) -> None:
         while self._stalled:
             self._wake(self._stalled.pop())
-
-    def _exhausted(self, flow: Flow) -> Limiter[Flow] | None:
-        for limiter in flow.limiters:
-            if limiter.active >= limiter.limit:
-                return limiter
-        return None
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -307,6 +301,14 @@ def _take(flow: Flow, now_ns: int) -> Call:
     if mark is not call.mark or mark.cause is not BlockCause.NONE:
         account(call, mark, now_ns)
     return call
+
+
+def _exhausted(flow: Flow) -> Limiter[Flow] | None:
+    """The narrowest limiter that has no room."""
+    for limiter in flow.limiters:
+        if limiter.active >= limiter.limit:
+            return limiter
+    return None
 
 
 def _overtaken(flow: Flow) -> Limiter[Flow] | None:

@@ -269,8 +269,7 @@ class Batch:
             # First the mark, so that nobody takes what the attempt returns for the result.
             call.cancelled = True
             if call.preparing:
-                call.attempt -= 1
-                call.started_ns = 0
+                call.take_back()
                 failure = not_started(reason, message)
             else:
                 effects = self.tools[call.request.name].spec.effects

@@ -14,11 +14,8 @@ def internal_failure(call: Call, state: ExecutionState) -> Failure:
 
     The exception's text stays in the log.
     """
-    error_id = secrets.token_hex(4)
-    _log.exception("call of %s failed (error %s)", call.request.name, error_id)
-    return Failure(
-        Reason.INTERNAL, f"Internal error {error_id}.", state, metadata={"error_id": error_id}
-    )
+    error_id = _log_exception(f"call of {call.request.name}")
+    return Failure(Reason.INTERNAL, _told(error_id), state, metadata={"error_id": error_id})
 
 
 def internal_error(what: str) -> str:
@@ -27,6 +24,14 @@ def internal_error(what: str) -> str:
     Args:
         what: What failed, for the log.
     """
+    return _told(_log_exception(what))
+
+
+def _log_exception(what: str) -> str:
     error_id = secrets.token_hex(4)
     _log.exception("%s failed (error %s)", what, error_id)
+    return error_id
+
+
+def _told(error_id: str) -> str:
     return f"Internal error {error_id}."

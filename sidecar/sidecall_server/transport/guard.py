@@ -1,8 +1,6 @@
 """The outermost wrapper of every RPC: what it raises becomes a status, nothing leaks."""
 
 import asyncio
-import logging
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,9 +8,8 @@ from typing import Any
 import grpc
 
 from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.engine.bugs import internal_error
 from sidecall_server.transport.status import rejection_status
-
-_log = logging.getLogger("sidecall.transport")
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -46,9 +43,7 @@ class Guard:
         except grpc.aio.AbortError:
             raise
         except Exception:
-            error_id = secrets.token_hex(4)
-            _log.exception("RPC failed (error %s)", error_id)
-            await abort(context, Rejection(RejectionReason.INTERNAL, f"Internal error {error_id}."))
+            await abort(context, Rejection(RejectionReason.INTERNAL, internal_error("RPC")))
         finally:
             self._in_flight -= 1
             if not self._in_flight:
