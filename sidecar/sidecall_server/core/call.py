@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sidecall_server.core.events import Observer
-from sidecall_server.core.outcome import Outcome
+from sidecall_server.core.outcome import Failure, Outcome
 
 Arguments = dict[str, Any]
 """Arguments of a call as JSON values."""
@@ -21,9 +21,10 @@ class ToolCall:
         arguments: JSON text as the model wrote it; empty means {}.
         depends_on: Ids of calls that must end OK first.
         timeout_s: Seconds from receipt to result; None for no bound.
+        idempotency_key: Tells a repeated call from a new one; empty for none.
     """
 
-    __slots__ = ("arguments", "depends_on", "id", "name", "timeout_s")
+    __slots__ = ("arguments", "depends_on", "id", "idempotency_key", "name", "timeout_s")
 
     def __init__(
         self,
@@ -32,12 +33,14 @@ class ToolCall:
         arguments: str = "",
         depends_on: tuple[str, ...] = (),
         timeout_s: float | None = None,
+        idempotency_key: str = "",
     ) -> None:
         self.id = id
         self.name = name
         self.arguments = arguments
         self.depends_on = depends_on
         self.timeout_s = timeout_s
+        self.idempotency_key = idempotency_key
 
     def __repr__(self) -> str:
         return f"ToolCall(id={self.id!r}, name={self.name!r})"
@@ -58,6 +61,25 @@ class OnFailure(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """What a human decided on a call.
+
+    Attributes:
+        approved: Whether it may run.
+        decided_by: Who decided.
+        decided_unix_ns: When, in nanoseconds since the Unix epoch; 0 where not told.
+        arguments: JSON text to run with instead of the model's; None for unchanged.
+        comment: What to tell the model about a rejection.
+    """
+
+    approved: bool
+    decided_by: str = ""
+    decided_unix_ns: int = 0
+    arguments: str | None = None
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BatchOptions:
     """What holds for all calls of a batch.
 
@@ -69,6 +91,10 @@ class BatchOptions:
         context: Facts about the end user, for tools and policies.
         references: Whether references in arguments are resolved.
         caller: Who sent the batch; turns go round callers.
+        identity: Whose request ids, sessions and cached results it may see.
+        request_id: Key under which it may be sent again; empty for none.
+        session_id: Session whose results it may refer to; empty for none.
+        approvals: Decisions on its calls, by approval id.
         max_response_bytes: Bytes that the results may take together.
     """
 
@@ -79,6 +105,10 @@ class BatchOptions:
     context: Mapping[str, str] = field(default_factory=dict)
     references: bool = True
     caller: str = ""
+    identity: str = ""
+    request_id: str = ""
+    session_id: str = ""
+    approvals: Mapping[str, Approval] = field(default_factory=dict)
     max_response_bytes: int = 3_670_016
 
 
@@ -95,6 +125,36 @@ class BlockCause(enum.IntEnum):
     RATE = 7
     BATCH_LIMIT = 8
     GLOBAL_LIMIT = 9
+    BACKOFF = 10
+    SAME_CALL = 11
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt that was followed by another one.
+
+    Attributes:
+        failure: What became of it.
+        started_ns: When it was started; 0 where it was not.
+        finished_ns: When that was known.
+    """
+
+    failure: Failure
+    started_ns: int
+    finished_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a human is asked about a call.
+
+    Attributes:
+        approval_id: Id of the question.
+        arguments: JSON text of what the call would run with.
+    """
+
+    approval_id: str
+    arguments: str
 
 
 class AttemptClock(Protocol):
@@ -127,6 +187,10 @@ class Call:
         on_cancel: Called once when the attempt is told to end; set by a backend that
             cannot be cancelled through its task.
         blocked_ns: Time blocked per cause, for the causes that occurred.
+        failed_attempts: Attempts that were followed by another one, in order.
+        replayed: Whether the outcome was kept from an earlier send.
+        coalesced: Whether the outcome is that of an identical call or of the cache.
+        asked: What a human is asked about it; None where nothing is.
     """
 
     # Class attributes, so that making a call sets only what differs: batches are large.
@@ -141,6 +205,10 @@ class Call:
     preparing = False
     on_cancel: Callable[[], None] | None = None
     blocked_ns: dict[BlockCause, int] | None = None
+    failed_attempts: tuple[FailedAttempt, ...] = ()
+    replayed = False
+    coalesced = False
+    asked: Asked | None = None
     mark: Any = None  # the admission's note of what the call has been blocked on
     worker: AttemptClock | None = None  # the engine's worker that runs the current attempt
 

@@ -27,6 +27,13 @@ REASONS = {
     "CALL_DEADLINE": "DEADLINE_EXCEEDED",
     "BATCH_DEADLINE": "DEADLINE_EXCEEDED",
     "QUEUE_FULL": "RESOURCE_EXHAUSTED",
+    "RATE_LIMITED": "RESOURCE_EXHAUSTED",
+    "RESULT_TOO_LARGE": "RESOURCE_EXHAUSTED",
+    "CIRCUIT_OPEN": "UNAVAILABLE",
+    "APPROVAL_REQUIRED": "FAILED_PRECONDITION",
+    "APPROVAL_REJECTED": "PERMISSION_DENIED",
+    "IDEMPOTENCY_KEY_REUSED": "ALREADY_EXISTS",
+    "OUTCOME_UNKNOWN": "UNKNOWN",
     "REFERENCE_UNRESOLVED": "FAILED_PRECONDITION",
     "REFERENCE_CYCLE": "INVALID_ARGUMENT",
     "DEPENDENCY_FAILED": "FAILED_PRECONDITION",
@@ -46,6 +53,8 @@ REJECTIONS = {
     "TOO_MANY_BATCHES": "RESOURCE_EXHAUSTED",
     "DRAINING": "UNAVAILABLE",
     "TOOLS_CHANGED": "ABORTED",
+    "REQUEST_ID_REUSED": "ALREADY_EXISTS",
+    "APPROVAL_UNKNOWN": "FAILED_PRECONDITION",
     "INTERNAL": "INTERNAL",
 }
 
@@ -76,7 +85,7 @@ def test_numbers_are_those_of_the_contract() -> None:
         "UNKNOWN",
     ]
     assert [int(effect) for effect in Effects] == [1, 2, 3]
-    assert [int(cause) for cause in BlockCause] == list(range(10))
+    assert [int(cause) for cause in BlockCause] == list(range(12))
 
 
 def test_a_failure_has_the_code_of_its_reason_unless_it_says_otherwise() -> None:

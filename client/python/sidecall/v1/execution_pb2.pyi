@@ -132,6 +132,10 @@ class _BlockCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BlockCause
     """The max_concurrency of its batch."""
     BLOCK_CAUSE_GLOBAL_LIMIT: _BlockCause.ValueType  # 9
     """The bound of the whole sidecar."""
+    BLOCK_CAUSE_BACKOFF: _BlockCause.ValueType  # 10
+    """The time before a retry."""
+    BLOCK_CAUSE_SAME_CALL: _BlockCause.ValueType  # 11
+    """The same call in flight: an identical one, or one of an earlier send."""
 
 class BlockCause(_BlockCause, metaclass=_BlockCauseEnumTypeWrapper):
     """BlockCause is something that a call waits for."""
@@ -156,6 +160,10 @@ BLOCK_CAUSE_BATCH_LIMIT: BlockCause.ValueType  # 8
 """The max_concurrency of its batch."""
 BLOCK_CAUSE_GLOBAL_LIMIT: BlockCause.ValueType  # 9
 """The bound of the whole sidecar."""
+BLOCK_CAUSE_BACKOFF: BlockCause.ValueType  # 10
+"""The time before a retry."""
+BLOCK_CAUSE_SAME_CALL: BlockCause.ValueType  # 11
+"""The same call in flight: an identical one, or one of an earlier send."""
 Global___BlockCause: _TypeAlias = BlockCause  # noqa: Y015
 
 class _Decision:
@@ -193,7 +201,8 @@ class ToolCall(_message.Message):
     * "... ${ref:ID#/path} ..." inside longer text by the value as text.
     "$$ref:" and "$${ref:" are the escapes: they lose one "$". Nothing else is touched.
     ID is, in this order: "@N", the Nth call of the turn counted from 1; a call's id in
-    this batch; the name of a tool that the turn calls once.
+    this batch; the name of a tool that the turn calls once; with a session_id, the id of
+    a call of an earlier batch of that session, the latest one where several have it.
     A reference makes its call depend on the call it names.
     """
 
@@ -216,7 +225,13 @@ class ToolCall(_message.Message):
     arguments: _builtins.str
     """Arguments: the text of a JSON object exactly as the model wrote it. Empty means {}."""
     idempotency_key: _builtins.str
-    """Key that tells a repeated call from a new one. Feature "idempotency_keys"."""
+    """Key that tells a repeated call from a new one, across requests: a call with the
+    key, the tool and the caller of an earlier one is not run again. It gets the
+    earlier outcome (replayed) or joins the call in flight; with other arguments it
+    fails with reason IDEMPOTENCY_KEY_REUSED. What never started, and what is idempotent
+    and has an unknown end, runs. Kept for GetCapabilitiesResponse.request_retention.
+    Feature "idempotency_keys".
+    """
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of calls that must end OK before this one starts. The forms of ID are those
@@ -263,6 +278,8 @@ class ToolResult(_message.Message):
     REPLAYED_FIELD_NUMBER: _builtins.int
     COALESCED_FIELD_NUMBER: _builtins.int
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    APPROVAL_ARGUMENTS_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """ToolCall.id of the call that it answers."""
     name: _builtins.str
@@ -279,14 +296,24 @@ class ToolResult(_message.Message):
     truncated: _builtins.bool
     """Whether content or parts were cut to fit a budget."""
     replayed: _builtins.bool
-    """Whether the result was kept from an earlier send of the same request."""
+    """Whether the result was kept from an earlier send of the same request, or of a call
+    with the same idempotency_key.
+    """
     coalesced: _builtins.bool
     """Whether the result is that of an identical call in flight or of the cache."""
     approval_id: _builtins.str
-    """Id under which a human can decide on the call. Feature "approvals"."""
+    """Id under which a human can decide on the call: set while it waits for one (reason
+    APPROVAL_REQUIRED). Feature "approvals".
+    """
+    approval_arguments: _builtins.str
+    """What the call would run with, as JSON, with references resolved and defaults
+    applied: what the human decides on. Set with approval_id.
+    """
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultPart]:
-        """Typed parts, where the tool returned more than text. Feature "result_parts"."""
+        """Typed parts, in order, where the tool returned more than text; content then holds
+        their text, with a line in place of each blob and link. Feature "result_parts".
+        """
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
@@ -297,6 +324,10 @@ class ToolResult(_message.Message):
     @_builtins.property
     def timing(self) -> Global___CallTiming:
         """When things happened."""
+
+    @_builtins.property
+    def failed_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedAttempt]:
+        """Attempts that failed and were followed by another one, in order."""
 
     def __init__(
         self,
@@ -313,14 +344,50 @@ class ToolResult(_message.Message):
         replayed: _builtins.bool = ...,
         coalesced: _builtins.bool = ...,
         approval_id: _builtins.str = ...,
+        failed_attempts: _abc.Iterable[Global___FailedAttempt] | None = ...,
+        approval_arguments: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "attempts", b"attempts", "call_id", b"call_id", "coalesced", b"coalesced", "content", b"content", "execution_state", b"execution_state", "name", b"name", "parts", b"parts", "replayed", b"replayed", "status", b"status", "timing", b"timing", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_arguments", b"approval_arguments", "approval_id", b"approval_id", "attempts", b"attempts", "call_id", b"call_id", "coalesced", b"coalesced", "content", b"content", "execution_state", b"execution_state", "failed_attempts", b"failed_attempts", "name", b"name", "parts", b"parts", "replayed", b"replayed", "status", b"status", "timing", b"timing", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ToolResult: _TypeAlias = ToolResult  # noqa: Y015
+
+@_typing.final
+class FailedAttempt(_message.Message):
+    """FailedAttempt is an attempt that was followed by another one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    STARTED_OFFSET_NS_FIELD_NUMBER: _builtins.int
+    FINISHED_OFFSET_NS_FIELD_NUMBER: _builtins.int
+    started_offset_ns: _builtins.int
+    """When it was started, counted from the call's receipt. Absent: it was not."""
+    finished_offset_ns: _builtins.int
+    """When its outcome was known, counted from the call's receipt."""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """Its status; details hold an ErrorInfo with the reason."""
+
+    def __init__(
+        self,
+        *,
+        status: _status_pb2.Status | None = ...,
+        started_offset_ns: _builtins.int | None = ...,
+        finished_offset_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_started_offset_ns", b"_started_offset_ns", "started_offset_ns", b"started_offset_ns", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_started_offset_ns", b"_started_offset_ns", "finished_offset_ns", b"finished_offset_ns", "started_offset_ns", b"started_offset_ns", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__started_offset_ns: _TypeAlias = _typing.Literal["started_offset_ns"]  # noqa: Y015
+    _WhichOneofArgType__started_offset_ns: _TypeAlias = _typing.Literal["_started_offset_ns", b"_started_offset_ns"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__started_offset_ns) -> _WhichOneofReturnType__started_offset_ns | None: ...
+
+Global___FailedAttempt: _TypeAlias = FailedAttempt  # noqa: Y015
 
 @_typing.final
 class CallTiming(_message.Message):
@@ -343,6 +410,8 @@ class CallTiming(_message.Message):
     BLOCKED_ON_RATE_NS_FIELD_NUMBER: _builtins.int
     BLOCKED_ON_BATCH_LIMIT_NS_FIELD_NUMBER: _builtins.int
     BLOCKED_ON_GLOBAL_LIMIT_NS_FIELD_NUMBER: _builtins.int
+    BLOCKED_ON_BACKOFF_NS_FIELD_NUMBER: _builtins.int
+    BLOCKED_ON_SAME_CALL_NS_FIELD_NUMBER: _builtins.int
     received_unix_nanos: _builtins.int
     """When the call was received, in nanoseconds since the Unix epoch."""
     ready_offset_ns: _builtins.int
@@ -369,6 +438,10 @@ class CallTiming(_message.Message):
     """Time blocked on its batch's max_concurrency."""
     blocked_on_global_limit_ns: _builtins.int
     """Time blocked on the bound of the whole sidecar."""
+    blocked_on_backoff_ns: _builtins.int
+    """Time between a failed attempt and the next one's readiness."""
+    blocked_on_same_call_ns: _builtins.int
+    """Time blocked on the same call in flight."""
     def __init__(
         self,
         *,
@@ -385,10 +458,12 @@ class CallTiming(_message.Message):
         blocked_on_rate_ns: _builtins.int = ...,
         blocked_on_batch_limit_ns: _builtins.int = ...,
         blocked_on_global_limit_ns: _builtins.int = ...,
+        blocked_on_backoff_ns: _builtins.int = ...,
+        blocked_on_same_call_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ready_offset_ns", b"_ready_offset_ns", "_started_offset_ns", b"_started_offset_ns", "ready_offset_ns", b"ready_offset_ns", "started_offset_ns", b"started_offset_ns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ready_offset_ns", b"_ready_offset_ns", "_started_offset_ns", b"_started_offset_ns", "blocked_on_batch_limit_ns", b"blocked_on_batch_limit_ns", "blocked_on_global_limit_ns", b"blocked_on_global_limit_ns", "blocked_on_group_limit_ns", b"blocked_on_group_limit_ns", "blocked_on_lane_ns", b"blocked_on_lane_ns", "blocked_on_order_ns", b"blocked_on_order_ns", "blocked_on_rate_ns", b"blocked_on_rate_ns", "blocked_on_reference_ns", b"blocked_on_reference_ns", "blocked_on_seal_ns", b"blocked_on_seal_ns", "blocked_on_tool_limit_ns", b"blocked_on_tool_limit_ns", "finished_offset_ns", b"finished_offset_ns", "ready_offset_ns", b"ready_offset_ns", "received_unix_nanos", b"received_unix_nanos", "started_offset_ns", b"started_offset_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ready_offset_ns", b"_ready_offset_ns", "_started_offset_ns", b"_started_offset_ns", "blocked_on_backoff_ns", b"blocked_on_backoff_ns", "blocked_on_batch_limit_ns", b"blocked_on_batch_limit_ns", "blocked_on_global_limit_ns", b"blocked_on_global_limit_ns", "blocked_on_group_limit_ns", b"blocked_on_group_limit_ns", "blocked_on_lane_ns", b"blocked_on_lane_ns", "blocked_on_order_ns", b"blocked_on_order_ns", "blocked_on_rate_ns", b"blocked_on_rate_ns", "blocked_on_reference_ns", b"blocked_on_reference_ns", "blocked_on_same_call_ns", b"blocked_on_same_call_ns", "blocked_on_seal_ns", b"blocked_on_seal_ns", "blocked_on_tool_limit_ns", b"blocked_on_tool_limit_ns", "finished_offset_ns", b"finished_offset_ns", "ready_offset_ns", b"ready_offset_ns", "received_unix_nanos", b"received_unix_nanos", "started_offset_ns", b"started_offset_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ready_offset_ns: _TypeAlias = _typing.Literal["ready_offset_ns"]  # noqa: Y015
     _WhichOneofArgType__ready_offset_ns: _TypeAlias = _typing.Literal["_ready_offset_ns", b"_ready_offset_ns"]  # noqa: Y015
@@ -400,6 +475,84 @@ class CallTiming(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__started_offset_ns) -> _WhichOneofReturnType__started_offset_ns | None: ...
 
 Global___CallTiming: _TypeAlias = CallTiming  # noqa: Y015
+
+@_typing.final
+class Schedule(_message.Message):
+    """Schedule explains how long a batch took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DURATION_NS_FIELD_NUMBER: _builtins.int
+    SEQUENTIAL_NS_FIELD_NUMBER: _builtins.int
+    SPEED_UP_FIELD_NUMBER: _builtins.int
+    CRITICAL_PATH_FIELD_NUMBER: _builtins.int
+    duration_ns: _builtins.int
+    """From receipt to the last result."""
+    sequential_ns: _builtins.int
+    """What the calls would have taken one after the other: the sum of their running
+    times, from the start of each last attempt to its end.
+    """
+    speed_up: _builtins.float
+    """sequential_ns / duration_ns: how much faster the batch was than that. 0 where
+    nothing ran.
+    """
+    @_builtins.property
+    def critical_path(self) -> _containers.RepeatedCompositeFieldContainer[Global___CriticalStep]:
+        """The calls that decided when the batch ended, in order: each one waited for the one
+        before it.
+        """
+
+    def __init__(
+        self,
+        *,
+        duration_ns: _builtins.int = ...,
+        sequential_ns: _builtins.int = ...,
+        speed_up: _builtins.float = ...,
+        critical_path: _abc.Iterable[Global___CriticalStep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["critical_path", b"critical_path", "duration_ns", b"duration_ns", "sequential_ns", b"sequential_ns", "speed_up", b"speed_up"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+@_typing.final
+class CriticalStep(_message.Message):
+    """CriticalStep is one call of a critical path."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    WAITING_NS_FIELD_NUMBER: _builtins.int
+    RUNNING_NS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Index of the call."""
+    cause: Global___BlockCause.ValueType
+    """Why it could not start before the call before it had ended. UNSPECIFIED in the
+    first step.
+    """
+    waiting_ns: _builtins.int
+    """From the end of the step before it, or the receipt, to the start of the call."""
+    running_ns: _builtins.int
+    """From its start to its result."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        cause: Global___BlockCause.ValueType = ...,
+        waiting_ns: _builtins.int = ...,
+        running_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "index", b"index", "running_ns", b"running_ns", "waiting_ns", b"waiting_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CriticalStep: _TypeAlias = CriticalStep  # noqa: Y015
 
 @_typing.final
 class ResultPart(_message.Message):
@@ -503,7 +656,10 @@ Global___Link: _TypeAlias = Link  # noqa: Y015
 
 @_typing.final
 class Approval(_message.Message):
-    """Approval is a human's decision on one call."""
+    """Approval is a human's decision on one call. It is sent with the same request_id and
+    the same calls as the batch whose result has the approval_id. The first decision on
+    an id holds.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -520,7 +676,9 @@ class Approval(_message.Message):
     decided_by: _builtins.str
     """Who decided."""
     arguments: _builtins.str
-    """Arguments to run with instead of the model's; absent: unchanged."""
+    """Arguments to run with instead of the model's, as JSON text; absent: unchanged. They
+    are validated like the model's; references in them are not resolved.
+    """
     comment: _builtins.str
     """What to tell the model about a rejection."""
     @_builtins.property

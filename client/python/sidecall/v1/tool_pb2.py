@@ -25,19 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sidecall/v1/tool.proto\x12\x0bsidecall.v1\x1a\x1egoogle/protobuf/duration.proto\"\xcf\x01\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x14\n\x0cinput_schema\x18\x03 \x01(\t\x12\x15\n\routput_schema\x18\x04 \x01(\t\x12%\n\x07\x65\x66\x66\x65\x63ts\x18\x05 \x01(\x0e\x32\x14.sidecall.v1.Effects\x12\'\n\x06limits\x18\x06 \x01(\x0b\x32\x17.sidecall.v1.ToolLimits\x12\'\n\x06health\x18\x07 \x01(\x0e\x32\x17.sidecall.v1.ToolHealth\"\x96\x01\n\nToolLimits\x12\x17\n\x0fmax_concurrency\x18\x01 \x01(\x05\x12\x11\n\tmax_queue\x18\x02 \x01(\x05\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rqueue_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*m\n\x07\x45\x66\x66\x65\x63ts\x12\x17\n\x13\x45\x46\x46\x45\x43TS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45\x46\x46\x45\x43TS_READ_ONLY\x10\x01\x12\x16\n\x12\x45\x46\x46\x45\x43TS_IDEMPOTENT\x10\x02\x12\x1a\n\x16\x45\x46\x46\x45\x43TS_NON_IDEMPOTENT\x10\x03*a\n\nToolHealth\x12\x1b\n\x17TOOL_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_HEALTH_AVAILABLE\x10\x01\x12\x1b\n\x17TOOL_HEALTH_UNAVAILABLE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sidecall/v1/tool.proto\x12\x0bsidecall.v1\x1a\x1egoogle/protobuf/duration.proto\"\xf8\x01\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x14\n\x0cinput_schema\x18\x03 \x01(\t\x12\x15\n\routput_schema\x18\x04 \x01(\t\x12%\n\x07\x65\x66\x66\x65\x63ts\x18\x05 \x01(\x0e\x32\x14.sidecall.v1.Effects\x12\'\n\x06limits\x18\x06 \x01(\x0b\x32\x17.sidecall.v1.ToolLimits\x12\'\n\x06health\x18\x07 \x01(\x0e\x32\x17.sidecall.v1.ToolHealth\x12\x19\n\x11requires_approval\x18\x08 \x01(\x08\x12\x0c\n\x04lane\x18\t \x01(\t\"\xa5\x02\n\nToolLimits\x12\x17\n\x0fmax_concurrency\x18\x01 \x01(\x05\x12\x11\n\tmax_queue\x18\x02 \x01(\x05\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rqueue_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x04rate\x18\x05 \x01(\x0b\x32\x11.sidecall.v1.Rate\x12\x0e\n\x06groups\x18\x06 \x03(\t\x12\x14\n\x0cmax_attempts\x18\x07 \x01(\x05\x12,\n\tcache_ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10max_result_bytes\x18\t \x01(\x03\"O\n\x04Rate\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12)\n\x06period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x62urst\x18\x03 \x01(\x03*m\n\x07\x45\x66\x66\x65\x63ts\x12\x17\n\x13\x45\x46\x46\x45\x43TS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45\x46\x46\x45\x43TS_READ_ONLY\x10\x01\x12\x16\n\x12\x45\x46\x46\x45\x43TS_IDEMPOTENT\x10\x02\x12\x1a\n\x16\x45\x46\x46\x45\x43TS_NON_IDEMPOTENT\x10\x03*a\n\nToolHealth\x12\x1b\n\x17TOOL_HEALTH_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_HEALTH_AVAILABLE\x10\x01\x12\x1b\n\x17TOOL_HEALTH_UNAVAILABLE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecall.v1.tool_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EFFECTS']._serialized_start=434
-  _globals['_EFFECTS']._serialized_end=543
-  _globals['_TOOLHEALTH']._serialized_start=545
-  _globals['_TOOLHEALTH']._serialized_end=642
+  _globals['_EFFECTS']._serialized_start=699
+  _globals['_EFFECTS']._serialized_end=808
+  _globals['_TOOLHEALTH']._serialized_start=810
+  _globals['_TOOLHEALTH']._serialized_end=907
   _globals['_TOOL']._serialized_start=72
-  _globals['_TOOL']._serialized_end=279
-  _globals['_TOOLLIMITS']._serialized_start=282
-  _globals['_TOOLLIMITS']._serialized_end=432
+  _globals['_TOOL']._serialized_end=320
+  _globals['_TOOLLIMITS']._serialized_start=323
+  _globals['_TOOLLIMITS']._serialized_end=616
+  _globals['_RATE']._serialized_start=618
+  _globals['_RATE']._serialized_end=697
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -85,6 +87,8 @@ class Tool(_message.Message):
     EFFECTS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    REQUIRES_APPROVAL_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the sidecar. It MAY hold characters, or be of a length, that a
     model's provider refuses; clients map such names there and back.
@@ -99,6 +103,12 @@ class Tool(_message.Message):
     """What running the tool may change."""
     health: Global___ToolHealth.ValueType
     """Whether the tool can be called."""
+    requires_approval: _builtins.bool
+    """Whether a human decides on each call before it runs."""
+    lane: _builtins.str
+    """Template of the key of its lane, over its arguments: calls with one key run one at a
+    time. Empty without one.
+    """
     @_builtins.property
     def limits(self) -> Global___ToolLimits:
         """Limits in force."""
@@ -113,10 +123,12 @@ class Tool(_message.Message):
         effects: Global___Effects.ValueType = ...,
         limits: Global___ToolLimits | None = ...,
         health: Global___ToolHealth.ValueType = ...,
+        requires_approval: _builtins.bool = ...,
+        lane: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "effects", b"effects", "health", b"health", "input_schema", b"input_schema", "limits", b"limits", "name", b"name", "output_schema", b"output_schema"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "effects", b"effects", "health", b"health", "input_schema", b"input_schema", "lane", b"lane", "limits", b"limits", "name", b"name", "output_schema", b"output_schema", "requires_approval", b"requires_approval"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,10 +144,19 @@ class ToolLimits(_message.Message):
     MAX_QUEUE_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     QUEUE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CACHE_TTL_FIELD_NUMBER: _builtins.int
+    MAX_RESULT_BYTES_FIELD_NUMBER: _builtins.int
     max_concurrency: _builtins.int
     """Most calls that run at a time, across all batches and clients."""
     max_queue: _builtins.int
     """Most calls that may be ready and waiting."""
+    max_attempts: _builtins.int
+    """Most attempts of a call; 1 without retries."""
+    max_result_bytes: _builtins.int
+    """Bytes that one result may take; 0 without a bound of its own."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Time that one attempt may take."""
@@ -144,6 +165,18 @@ class ToolLimits(_message.Message):
     def queue_timeout(self) -> _duration_pb2.Duration:
         """Time that a ready call may wait."""
 
+    @_builtins.property
+    def rate(self) -> Global___Rate:
+        """How often it may start. Absent: as often as the other limits allow."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the limits that it shares with other tools."""
+
+    @_builtins.property
+    def cache_ttl(self) -> _duration_pb2.Duration:
+        """Time for which a result answers identical calls. Absent: not at all."""
+
     def __init__(
         self,
         *,
@@ -151,11 +184,48 @@ class ToolLimits(_message.Message):
         max_queue: _builtins.int = ...,
         timeout: _duration_pb2.Duration | None = ...,
         queue_timeout: _duration_pb2.Duration | None = ...,
+        rate: Global___Rate | None = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        max_attempts: _builtins.int = ...,
+        cache_ttl: _duration_pb2.Duration | None = ...,
+        max_result_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_timeout", b"queue_timeout", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_ttl", b"cache_ttl", "queue_timeout", b"queue_timeout", "rate", b"rate", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrency", b"max_concurrency", "max_queue", b"max_queue", "queue_timeout", b"queue_timeout", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_ttl", b"cache_ttl", "groups", b"groups", "max_attempts", b"max_attempts", "max_concurrency", b"max_concurrency", "max_queue", b"max_queue", "max_result_bytes", b"max_result_bytes", "queue_timeout", b"queue_timeout", "rate", b"rate", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ToolLimits: _TypeAlias = ToolLimits  # noqa: Y015
+
+@_typing.final
+class Rate(_message.Message):
+    """Rate says how often something may start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Starts per period in the long run."""
+    burst: _builtins.int
+    """Starts that may come at once after a pause."""
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """The period."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        period: _duration_pb2.Duration | None = ...,
+        burst: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "count", b"count", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rate: _TypeAlias = Rate  # noqa: Y015

@@ -62,6 +62,9 @@ class GetCapabilitiesResponse(_message.Message):
     MAX_PROCESSES_FIELD_NUMBER: _builtins.int
     DEFAULT_MAX_RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
     STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    REQUEST_RETENTION_FIELD_NUMBER: _builtins.int
+    DURABLE_REQUESTS_FIELD_NUMBER: _builtins.int
+    SESSION_RETENTION_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """Version of the sidecar, as in SemVer 2.0."""
     max_calls_per_batch: _builtins.int
@@ -84,6 +87,8 @@ class GetCapabilitiesResponse(_message.Message):
     """Bytes of results in one response where
     ExecuteBatchRequest.max_response_bytes is unset.
     """
+    durable_requests: _builtins.bool
+    """Whether request_ids, idempotency_keys and approvals survive the sidecar's process."""
     @_builtins.property
     def api_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """API versions served, oldest first, for example "v1"."""
@@ -98,7 +103,8 @@ class GetCapabilitiesResponse(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Features that this sidecar has. Known names: "references", "result_budgets",
+        """Features that this sidecar has. Known names: "approvals", "idempotency_keys",
+        "references", "request_id", "result_budgets", "result_parts", "sessions",
         "stream_batch". Clients MUST ignore names that they do not know.
         """
 
@@ -107,6 +113,14 @@ class GetCapabilitiesResponse(_message.Message):
         """Time without a message from the client after which a StreamBatch turn that is not
         sealed is abandoned.
         """
+
+    @_builtins.property
+    def request_retention(self) -> _duration_pb2.Duration:
+        """Time after its last use for which a request_id or an idempotency_key is remembered."""
+
+    @_builtins.property
+    def session_retention(self) -> _duration_pb2.Duration:
+        """Time after its last use for which a session is remembered."""
 
     def __init__(
         self,
@@ -126,10 +140,13 @@ class GetCapabilitiesResponse(_message.Message):
         max_processes: _builtins.int = ...,
         default_max_response_bytes: _builtins.int = ...,
         stream_idle_timeout: _duration_pb2.Duration | None = ...,
+        request_retention: _duration_pb2.Duration | None = ...,
+        durable_requests: _builtins.bool = ...,
+        session_retention: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_attempt_timeout", b"default_attempt_timeout", "default_queue_timeout", b"default_queue_timeout", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_attempt_timeout", b"default_attempt_timeout", "default_queue_timeout", b"default_queue_timeout", "request_retention", b"request_retention", "session_retention", b"session_retention", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_versions", b"api_versions", "default_attempt_timeout", b"default_attempt_timeout", "default_max_response_bytes", b"default_max_response_bytes", "default_queue_timeout", b"default_queue_timeout", "features", b"features", "max_argument_depth", b"max_argument_depth", "max_batch_concurrency", b"max_batch_concurrency", "max_calls_per_batch", b"max_calls_per_batch", "max_concurrency", b"max_concurrency", "max_message_bytes", b"max_message_bytes", "max_open_batches", b"max_open_batches", "max_processes", b"max_processes", "max_threads", b"max_threads", "server_version", b"server_version", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_versions", b"api_versions", "default_attempt_timeout", b"default_attempt_timeout", "default_max_response_bytes", b"default_max_response_bytes", "default_queue_timeout", b"default_queue_timeout", "durable_requests", b"durable_requests", "features", b"features", "max_argument_depth", b"max_argument_depth", "max_batch_concurrency", b"max_batch_concurrency", "max_calls_per_batch", b"max_calls_per_batch", "max_concurrency", b"max_concurrency", "max_message_bytes", b"max_message_bytes", "max_open_batches", b"max_open_batches", "max_processes", b"max_processes", "max_threads", b"max_threads", "request_retention", b"request_retention", "server_version", b"server_version", "session_retention", b"session_retention", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -241,11 +258,13 @@ class ExecuteBatchRequest(_message.Message):
     GetCapabilitiesResponse.max_batch_concurrency, which also bounds it.
     """
     request_id: _builtins.str
-    """Key under which the batch may be sent again without running a call twice.
-    Feature "request_id".
+    """Key under which the batch may be sent again without running a call twice; a UUID,
+    for example. At most 256 bytes. Feature "request_id".
     """
     session_id: _builtins.str
-    """Session whose earlier results may be referenced. Feature "sessions"."""
+    """Session whose earlier results may be referenced, and to which those of this batch
+    are added. Other callers cannot read it. At most 256 bytes. Feature "sessions".
+    """
     max_response_bytes: _builtins.int
     """Bytes that the results may take together; 0 means
     GetCapabilitiesResponse.default_max_response_bytes. Contents that do not fit are
@@ -271,7 +290,7 @@ class ExecuteBatchRequest(_message.Message):
 
     @_builtins.property
     def approvals(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Approval]:
-        """Decisions on calls that wait for a human. Feature "approvals"."""
+        """Decisions on calls of this request that wait for a human. Feature "approvals"."""
 
     def __init__(
         self,
@@ -303,18 +322,30 @@ class ExecuteBatchResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """ExecuteBatchRequest.request_id. Where that was empty and a call waits for approval,
+    one that the sidecar made.
+    """
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.ToolResult]:
         """Exactly one result per call: results[i] answers calls[i]."""
+
+    @_builtins.property
+    def schedule(self) -> _execution_pb2.Schedule:
+        """How long the batch took, and why."""
 
     def __init__(
         self,
         *,
         results: _abc.Iterable[_execution_pb2.ToolResult] | None = ...,
+        request_id: _builtins.str = ...,
+        schedule: _execution_pb2.Schedule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schedule", b"schedule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "results", b"results", "schedule", b"schedule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -799,6 +830,8 @@ class BatchSummary(_message.Message):
     SEALED_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     DURATION_NS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     call_count: _builtins.int
     """Number of results that were sent."""
     ok_count: _builtins.int
@@ -807,11 +840,17 @@ class BatchSummary(_message.Message):
     """Whether the turn was sealed."""
     duration_ns: _builtins.int
     """Time from receipt to the last result, in nanoseconds."""
+    request_id: _builtins.str
+    """See ExecuteBatchResponse.request_id."""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
         """Why the turn was abandoned, where the client broke the protocol or the sidecar
         itself failed (reason INTERNAL).
         """
+
+    @_builtins.property
+    def schedule(self) -> _execution_pb2.Schedule:
+        """How long the turn took, and why."""
 
     def __init__(
         self,
@@ -821,10 +860,12 @@ class BatchSummary(_message.Message):
         sealed: _builtins.bool = ...,
         status: _status_pb2.Status | None = ...,
         duration_ns: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        schedule: _execution_pb2.Schedule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schedule", b"schedule", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_count", b"call_count", "duration_ns", b"duration_ns", "ok_count", b"ok_count", "sealed", b"sealed", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_count", b"call_count", "duration_ns", b"duration_ns", "ok_count", b"ok_count", "request_id", b"request_id", "schedule", b"schedule", "sealed", b"sealed", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

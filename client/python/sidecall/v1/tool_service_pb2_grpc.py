@@ -107,7 +107,23 @@ class ToolServiceServicer(object):
 
         The sidecar answers shortly before the RPC's deadline with the results so
         far; calls that did not finish have DEADLINE_EXCEEDED in their result.
-        A client that cancels the RPC or loses its connection cancels the batch.
+        A client that cancels the RPC or loses its connection cancels the batch; where the
+        batch has a request_id, only what has not started.
+
+        A batch that is sent again with the same request_id runs no completed call again:
+        * a call that completed keeps its outcome (ToolResult.replayed);
+        * one in flight is joined, also by a second send while the first is still open;
+        * one that never started runs;
+        * one whose end is unknown runs if its tool is read_only or idempotent, else it ends
+        UNKNOWN with reason OUTCOME_UNKNOWN.
+        Calls, mode and on_failure MUST be equal to those of the first send. Known
+        request_ids are served while the sidecar drains; nothing new is started then.
+
+        A call whose tool needs approval ends with reason APPROVAL_REQUIRED and an
+        approval_id, and does not count as a failure for STOP. Its dependants end with
+        DEPENDENCY_FAILED, the later calls of a SEQUENTIAL batch with APPROVAL_REQUIRED and
+        no id. The batch sent again with ExecuteBatchResponse.request_id and the decisions
+        in `approvals` runs what has not started.
 
         Status codes (no call was started):
         * INVALID_ARGUMENT: the request is malformed: more calls than
@@ -126,6 +142,9 @@ class ToolServiceServicer(object):
         to another one, or retry with backoff.
         * ALREADY_EXISTS (reason REQUEST_ID_REUSED): request_id was used with other
         content. Use a new one.
+        * FAILED_PRECONDITION (reason APPROVAL_UNKNOWN): a decision names an approval_id
+        that this request does not have, or no longer: it was never given, or the sidecar
+        has forgotten it. Nothing runs; make the calls anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
