@@ -167,7 +167,7 @@ def check_tools(settings: Settings) -> list[CheckedTool]:
     registry = Registry(settings.limits)
     tools = [tool for source in load_sources(settings.tools) for tool in source.tools]
     try:
-        registry.swap(bind(tool, _not_served) for tool in tools)
+        registry.swap(bind(tool, tool.policy, _not_served) for tool in tools)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     locations = {tool.name: tool.location for tool in tools}

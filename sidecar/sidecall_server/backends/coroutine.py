@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from sidecall._values import render
 from sidecall_server.backends.python_tools import (
     CallBridge,
+    Effective,
     PythonTool,
     bind,
     collect,
+    declared,
     make_context,
     outcome_of_raise,
     prepare_for,
@@ -21,15 +23,23 @@ from sidecall_server.core.ports import BoundTool, Clock, Handler
 class CoroutineBackend:
     """Runs coroutine functions and async generators on the event loop."""
 
-    def __init__(self, tools: Sequence[PythonTool], clock: Clock) -> None:
+    def __init__(
+        self, tools: Sequence[PythonTool], clock: Clock, effective: Effective = declared
+    ) -> None:
         self._tools = tools
         self._clock = clock
+        self._effective = effective
 
     async def start(self) -> Sequence[BoundTool]:
         """Returns its tools."""
         loop = asyncio.get_running_loop()
         return [
-            bind(item.tool, _handler(item, self._clock, loop), prepare_for(item.tool))
+            bind(
+                item.tool,
+                self._effective(item.tool),
+                _handler(item, self._clock, loop),
+                prepare_for(item.tool),
+            )
             for item in self._tools
         ]
 

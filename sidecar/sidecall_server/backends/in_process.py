@@ -8,7 +8,7 @@ from sidecall._tool import Tool
 from sidecall_server.backends.coroutine import CoroutineBackend
 from sidecall_server.backends.lifespans import Lifespans
 from sidecall_server.backends.loader import LoadedSource
-from sidecall_server.backends.python_tools import PythonTool
+from sidecall_server.backends.python_tools import Effective, PythonTool, declared
 from sidecall_server.backends.thread import ThreadBackend
 from sidecall_server.core.ports import Backend, BoundTool, Clock
 
@@ -22,6 +22,7 @@ class InProcessBackend:
         max_threads: int,
         clock: Clock,
         chosen: Callable[[Tool[..., Any]], bool] = lambda tool: True,
+        effective: Effective = declared,
     ) -> None:
         """Takes the tools.
 
@@ -31,11 +32,13 @@ class InProcessBackend:
             clock: The engine's clock.
             chosen: Says which tools of the sources run here. A source without any is
                 not started.
+            effective: Says which policy is in force for a tool.
         """
         self._sources = [source for source in sources if any(map(chosen, source.tools))]
         self._max_threads = max_threads
         self._clock = clock
         self._chosen = chosen
+        self._effective = effective
         self._lifespans = Lifespans(self._sources)
         self._backends: dict[str, Backend] = {}
 
@@ -53,8 +56,10 @@ class InProcessBackend:
         ]
         asynchronous = [item for item in tools if item.tool.kind != "thread"]
         blocking = [item for item in tools if item.tool.kind == "thread"]
-        self._backends["coroutine"] = CoroutineBackend(asynchronous, self._clock)
-        self._backends["thread"] = ThreadBackend(blocking, self._max_threads, self._clock)
+        self._backends["coroutine"] = CoroutineBackend(asynchronous, self._clock, self._effective)
+        self._backends["thread"] = ThreadBackend(
+            blocking, self._max_threads, self._clock, self._effective
+        )
         bound = [await backend.start() for backend in self._backends.values()]
         return list(itertools.chain.from_iterable(bound))
 

@@ -13,7 +13,13 @@ from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.backends.process_child import Child, ChildDied, ChildStartError, describe
 from sidecall_server.backends.process_frames import Header
 from sidecall_server.backends.process_pool import PoolUnavailable, ProcessPool
-from sidecall_server.backends.python_tools import bind, cancelled_failure, remaining_s
+from sidecall_server.backends.python_tools import (
+    Effective,
+    bind,
+    cancelled_failure,
+    declared,
+    remaining_s,
+)
 from sidecall_server.core.call import Call
 from sidecall_server.core.events import PartialOutput, Progress
 from sidecall_server.core.outcome import (
@@ -45,6 +51,7 @@ class ProcessBackend:
         sources: Sequence[str],
         max_processes: int,
         clock: Clock,
+        effective: Effective = declared,
     ) -> None:
         """Takes the tools.
 
@@ -53,8 +60,10 @@ class ProcessBackend:
             sources: Files and modules that a worker loads to have them.
             max_processes: Number of worker processes.
             clock: The engine's clock.
+            effective: Says which policy is in force for a tool.
         """
         self._tools = tools
+        self._effective = effective
         self._clock = clock
         self._max_processes = max_processes
         load = {
@@ -83,7 +92,8 @@ class ProcessBackend:
             await self.stop(0.0)
             raise ToolLoadError(f"a worker process does not have the tools {', '.join(missing)}")
         return [
-            bind(tool, partial(self._handle, tool.name), groups=(GROUP,)) for tool in self._tools
+            bind(tool, self._effective(tool), partial(self._handle, tool.name), groups=(GROUP,))
+            for tool in self._tools
         ]
 
     async def stop(self, grace_s: float) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 from sidecall._context import ToolContext
 from sidecall._errors import ArgumentError, ResultError, ToolError
+from sidecall._policy import ToolPolicy
 from sidecall._tool import Tool
 from sidecall._values import encodable
+from sidecall_server.backends.tool_specs import tool_spec
 from sidecall_server.core.call import Arguments, Call
 from sidecall_server.core.events import PartialOutput, Progress
 from sidecall_server.core.outcome import (
@@ -25,15 +27,11 @@ from sidecall_server.core.outcome import (
     unknown_effect,
 )
 from sidecall_server.core.ports import BoundTool, Clock, Handler, Prepare
-from sidecall_server.core.tool import Effects, ToolSpec
 
 log = logging.getLogger("sidecall.tools")
 
-_EFFECTS = {
-    "read_only": Effects.READ_ONLY,
-    "idempotent": Effects.IDEMPOTENT,
-    "non_idempotent": Effects.NON_IDEMPOTENT,
-}
+Effective = Callable[[Tool[..., Any]], ToolPolicy]
+"""Says which policy is in force for a tool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +47,31 @@ class PythonTool:
     state: Any = None
 
 
+def declared(tool: Tool[..., Any]) -> ToolPolicy:
+    """The policy that the tool itself declares."""
+    return tool.policy
+
+
 def bind(
     tool: Tool[..., Any],
+    policy: ToolPolicy,
     handler: Handler,
     prepare: Prepare | None = None,
     groups: tuple[str, ...] = (),
 ) -> BoundTool:
-    """The tool as the engine knows it."""
-    policy = tool.policy
-    spec = ToolSpec(
-        name=tool.name,
-        description=tool.description,
-        input_schema=tool.input_schema,
-        output_schema=tool.output_schema,
-        effects=_EFFECTS[policy.effects],
-        max_concurrency=policy.max_concurrency,
-        max_queue=policy.max_queue,
-        timeout_s=policy.timeout_s,
-        queue_timeout_s=policy.queue_timeout_s,
-        references=policy.references,
-        groups=groups,
-    )
-    return BoundTool(spec, handler, prepare, tool.location)
+    """The tool as the engine knows it.
+
+    Args:
+        tool: The tool.
+        policy: The policy in force.
+        handler: Runs one attempt.
+        prepare: Turns validated arguments into the function's.
+        groups: Limits of the service itself that it shares, beside those of its policy.
+
+    Raises:
+        ToolLoadError: The policy does not fit the tool.
+    """
+    return BoundTool(tool_spec(tool, policy, groups), handler, prepare, tool.location)
 
 
 def prepare_for(tool: Tool[..., Any]) -> Prepare | None:

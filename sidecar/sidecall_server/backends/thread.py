@@ -10,9 +10,11 @@ from functools import partial
 from sidecall._values import render
 from sidecall_server.backends.python_tools import (
     CallBridge,
+    Effective,
     PythonTool,
     bind,
     cancelled_failure,
+    declared,
     failure_of,
     make_context,
     prepare_for,
@@ -45,8 +47,15 @@ class ThreadBackend:
     more, and the attempt lasts until the function has returned.
     """
 
-    def __init__(self, tools: Sequence[PythonTool], max_threads: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        tools: Sequence[PythonTool],
+        max_threads: int,
+        clock: Clock,
+        effective: Effective = declared,
+    ) -> None:
         self._tools = tools
+        self._effective = effective
         self._max_threads = max_threads
         self._clock = clock
         self._pool = ThreadPool(max_threads, "sidecall-tool")
@@ -56,7 +65,13 @@ class ThreadBackend:
         """Returns its tools; threads are made when they are needed."""
         self._loop = asyncio.get_running_loop()
         return [
-            bind(item.tool, partial(self._handle, item), prepare_for(item.tool), (GROUP,))
+            bind(
+                item.tool,
+                self._effective(item.tool),
+                partial(self._handle, item),
+                prepare_for(item.tool),
+                (GROUP,),
+            )
             for item in self._tools
         ]
 
