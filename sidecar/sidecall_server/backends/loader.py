@@ -1,11 +1,7 @@
 """Loads the tools of Python files and modules."""
 
 import contextlib
-import hashlib
-import importlib
-import importlib.util
 import os
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +14,7 @@ import sidecall_server
 from sidecall._errors import ToolDefinitionError
 from sidecall._lifespan import Lifespan
 from sidecall._tool import Tool
-
-FILE_MODULE_PREFIX = "sidecall_tools_"
-"""How the names of modules begin that were loaded from files."""
+from sidecall_server.backends.modules import Modules, absolute, is_path, text_of
 
 _OWN_FOLDERS = tuple(
     f"{Path(place).parent}{os.sep}" for place in (sidecall.__file__, sidecall_server.__file__)
@@ -39,25 +33,37 @@ class LoadedSource:
         name: The path or dotted name that was given.
         tools: The tools in the order of their definition.
         lifespan: Start-up and shutdown of what they share; None without one.
+        text: What was executed; None where that is not known.
     """
 
     name: str
     tools: tuple[Tool[..., Any], ...]
     lifespan: Lifespan | None = None
+    text: str | None = None
 
 
-def load_sources(names: Sequence[str]) -> list[LoadedSource]:
+def load_sources(names: Sequence[str], modules: Modules | None = None) -> list[LoadedSource]:
     """Loads files and modules and checks that all names of tools differ.
+
+    Args:
+        names: Paths of Python files and dotted names of modules.
+        modules: Says what is executed; what exists is not executed again where None. It
+            is undone where this fails.
 
     Raises:
         ToolLoadError: One of them cannot be loaded, or two tools have one name.
     """
-    sources = [load_source(name) for name in names]
-    check_names(sources)
+    modules = modules or Modules()
+    try:
+        sources = [load_source(name, modules) for name in names]
+        check_names(sources)
+    except BaseException:
+        modules.undo()
+        raise
     return sources
 
 
-def load_source(name: str) -> LoadedSource:
+def load_source(name: str, modules: Modules | None = None) -> LoadedSource:
     """Loads every tool at the top level of a file (`city_tools.py`) or module (`app.tools`).
 
     Lists and tuples of tools at the top level count as well.
@@ -66,7 +72,9 @@ def load_source(name: str) -> LoadedSource:
         ToolLoadError: It does not exist, raises, or holds no tool.
     """
     with _explained(name):
-        module = _from_file(Path(name)) if _is_path(name) else _from_module(name)
+        if is_path(name):
+            _require_file(name)
+        module = (modules or Modules()).load(name)
     tools = tuple(tools_in(module))
     if not tools:
         raise ToolLoadError(f"{name}: no tools in it; mark functions with @tool")
@@ -75,7 +83,7 @@ def load_source(name: str) -> LoadedSource:
             tool.parameters  # noqa: B018  resolves forward references
         except ToolDefinitionError as error:
             raise ToolLoadError(f"{name}: {error} ({tool.location})") from error
-    return LoadedSource(name, tools, _lifespan_in(name, module))
+    return LoadedSource(name, tools, _lifespan_in(name, module), text_of(module))
 
 
 def check_names(sources: Sequence[LoadedSource]) -> None:
@@ -95,44 +103,14 @@ def check_names(sources: Sequence[LoadedSource]) -> None:
                 )
 
 
-def _is_path(name: str) -> bool:
-    return name.endswith(".py") or "/" in name or "\\" in name
-
-
-def _from_file(path: Path) -> ModuleType:
-    path = path.expanduser().resolve()
+def _require_file(name: str) -> None:
+    path = absolute(name)
     if path.is_dir():
         raise ToolLoadError(f"{path}: is a folder; name a file or a module")
     if not path.is_file():
         raise ToolLoadError(f"{path}: no such file")
-    # A name of its own: a file called json.py must not stand in for the standard library.
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    name = f"{FILE_MODULE_PREFIX}{path.stem}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise ToolLoadError(f"{path}: not a Python file")
-    _add_to_path(path.parent)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _from_module(name: str) -> ModuleType:
-    _add_to_path(Path.cwd())
-    return importlib.import_module(name)
-
-
-def _add_to_path(folder: Path) -> None:
-    """Makes the neighbours of a file importable; installed packages come first."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
 
 
 @contextlib.contextmanager

@@ -9,13 +9,13 @@ from typing import Any
 from sidecall._tool import Tool
 from sidecall_server.backends.in_process import InProcessBackend
 from sidecall_server.backends.loader import (
-    FILE_MODULE_PREFIX,
     LoadedSource,
     ToolLoadError,
     check_names,
     load_sources,
     tools_in,
 )
+from sidecall_server.backends.modules import FILE_MODULE_PREFIX
 from sidecall_server.backends.process import ProcessBackend
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.ports import Backend, BoundTool, Clock
