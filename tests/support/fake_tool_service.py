@@ -10,12 +10,14 @@ import grpc
 import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from tests.support.fake_requests import FakeRequest, FakeSend, failed, unstarted
 
 from sidecall.v1.execution_pb2 import (
     BLOCK_CAUSE_SEAL,
     EXECUTION_STATE_COMPLETED,
     EXECUTION_STATE_NOT_STARTED,
     EXECUTION_STATE_UNKNOWN,
+    Schedule,
     ToolCall,
     ToolResult,
 )
@@ -53,6 +55,7 @@ class FakeTool:
 
     function: ToolFunction
     read_only: bool = True
+    needs_approval: bool = False
     progress: Sequence[str] = ()
     schema: dict[str, Any] = field(default_factory=lambda: {"type": "object"})
 
@@ -66,6 +69,9 @@ class RpcFailure:
     retry_after_s: float | None = None
 
 
+APPROVAL_UNKNOWN = RpcFailure(grpc.StatusCode.FAILED_PRECONDITION, "APPROVAL_UNKNOWN")
+
+
 class FakeToolService(ToolServiceServicer):
     """Runs tools in this process. An async context manager.
 
@@ -75,7 +81,9 @@ class FakeToolService(ToolServiceServicer):
         batches: The requests of ExecuteBatch.
         streams: The messages of each StreamBatch.
         failures: Statuses to refuse the next RPCs with, one each, by RPC name; under "seal"
-            statuses that end the next turns once their calls were released.
+            statuses that end the next turns once their calls were released, under "answer"
+            those that end the next ExecuteBatch RPCs once their calls have run.
+        requests: What is remembered of each request_id.
         page_size: Tools per page.
         metadata: Metadata of each RPC.
         address: Where to listen.
@@ -89,6 +97,7 @@ class FakeToolService(ToolServiceServicer):
         self.batches: list[ExecuteBatchRequest] = []
         self.streams: list[list[StreamBatchRequest]] = []
         self.failures: dict[str, list[RpcFailure]] = {}
+        self.requests: dict[str, FakeRequest] = {}
         self.page_size = page_size
         self.metadata: list[dict[str, Any]] = []
         self.address = "127.0.0.1:0"
@@ -133,8 +142,15 @@ class FakeToolService(ToolServiceServicer):
     ) -> ExecuteBatchResponse:
         self.batches.append(request)
         await self._maybe_fail("ExecuteBatch", context)
-        runs = [self._run(call, index, None) for index, call in enumerate(request.calls)]
-        return ExecuteBatchResponse(results=await asyncio.gather(*runs))
+        send = self._send(request.request_id)
+        if not send.request.decide(request.approvals):
+            await _refuse(APPROVAL_UNKNOWN, context)
+        runs = [self._run(call, index, send, None) for index, call in enumerate(request.calls)]
+        results = await asyncio.gather(*runs)
+        await self._maybe_fail("answer", context)
+        request_id = request.request_id or self._mint_id(send.request)
+        schedule = Schedule(duration_ns=1, speed_up=len(results))
+        return ExecuteBatchResponse(results=results, request_id=request_id, schedule=schedule)
 
     async def StreamBatch(  # noqa: N802  the contract's name
         self, request_iterator: AsyncIterator[StreamBatchRequest], context: Any
@@ -180,16 +196,42 @@ class FakeToolService(ToolServiceServicer):
         if planned:
             await _refuse(planned.pop(0), context)
 
-    async def _run(self, call: ToolCall, index: int, report: Report | None) -> ToolResult:
-        result = ToolResult(call_id=call.id, name=call.name)
-        result.execution_state = EXECUTION_STATE_NOT_STARTED
+    def _send(self, request_id: str) -> FakeSend:
+        request = self.requests.get(request_id) or FakeRequest()
+        if request_id:
+            self.requests[request_id] = request
+        return FakeSend(request)
+
+    def _mint_id(self, request: FakeRequest) -> str:
+        if not request.asked:
+            return ""
+        request_id = f"minted-{len(self.requests)}"
+        self.requests[request_id] = request
+        return request_id
+
+    async def _run(
+        self, call: ToolCall, index: int, send: FakeSend, report: Report | None
+    ) -> ToolResult:
         tool = self.tools.get(call.name)
         if tool is None:
-            return _failed(result, code_pb2.NOT_FOUND, f"There is no tool {call.name!r}.")
+            text = f"There is no tool {call.name!r}."
+            return unstarted(call, code_pb2.NOT_FOUND, text, "TOOL_NOT_FOUND")
+        return await send.run(
+            call,
+            index,
+            lambda call: self._start(call, tool, index, report),
+            needs_approval=tool.needs_approval,
+        )
+
+    async def _start(
+        self, call: ToolCall, tool: FakeTool, index: int, report: Report | None
+    ) -> ToolResult:
         try:
             arguments = json.loads(call.arguments or "{}")
         except ValueError:
-            return _failed(result, code_pb2.INVALID_ARGUMENT, "The arguments are not JSON.")
+            text = "The arguments are not JSON."
+            return unstarted(call, code_pb2.INVALID_ARGUMENT, text, "ARGUMENTS_INVALID")
+        result = ToolResult(call_id=call.id, name=call.name)
         self.started.append(call.name)
         if report is not None:
             await report(BatchEvent(started=CallStarted(index=index, attempt=1)))
@@ -202,7 +244,7 @@ class FakeToolService(ToolServiceServicer):
         try:
             result.content = await tool.function(arguments)
         except ValueError as error:
-            return _failed(result, code_pb2.UNKNOWN, f"The tool failed: {error}")
+            return failed(result, code_pb2.UNKNOWN, f"The tool failed: {error}")
         return result
 
 
@@ -218,6 +260,8 @@ class _Turn:
         self._results: dict[int, ToolResult] = {}
         self._sealed = False
         self._over = False
+        self._request_id = ""
+        self._send = FakeSend(FakeRequest())
 
     async def receive(
         self, requests: AsyncIterator[StreamBatchRequest], messages: list[StreamBatchRequest]
@@ -225,6 +269,8 @@ class _Turn:
         async for message in requests:
             messages.append(message)
             if message.HasField("start"):
+                self._request_id = message.start.request_id
+                self._send = self._service._send(self._request_id)
                 await self.events.put(BatchEvent(accepted=BatchAccepted()))
             elif message.HasField("call"):
                 await self._take(message.call.index, message.call.call)
@@ -259,7 +305,8 @@ class _Turn:
         self.running[index] = asyncio.create_task(self._run(index, call))
 
     async def _run(self, index: int, call: ToolCall) -> None:
-        await self._finish(index, await self._service._run(call, index, self.events.put))
+        run = self._service._run(call, index, self._send, self.events.put)
+        await self._finish(index, await run)
 
     async def _cancel(self, index: int) -> None:
         started = self.running.get(index)
@@ -270,7 +317,7 @@ class _Turn:
         self._held.pop(index, None)
         result = ToolResult(call_id=self._calls[index].id, name=self._calls[index].name)
         result.execution_state = EXECUTION_STATE_UNKNOWN if started else EXECUTION_STATE_NOT_STARTED
-        await self._finish(index, _failed(result, code_pb2.CANCELLED, "The call was cancelled."))
+        await self._finish(index, failed(result, code_pb2.CANCELLED, "The call was cancelled."))
 
     async def _finish(self, index: int, result: ToolResult) -> None:
         self._results[index] = result
@@ -281,7 +328,12 @@ class _Turn:
         if self._over or not self._sealed or len(self._results) < len(self._calls):
             return
         self._over = True
-        summary = BatchSummary(call_count=len(self._results), sealed=self._sealed)
+        summary = BatchSummary(
+            call_count=len(self._results),
+            sealed=self._sealed,
+            request_id=self._request_id or self._service._mint_id(self._send.request),
+            schedule=Schedule(duration_ns=1, speed_up=len(self._results)),
+        )
         await self.events.put(BatchEvent(summary=summary))
         await self.events.put(None)
 
@@ -303,10 +355,3 @@ def _packed(message: Any) -> AnyMessage:
     packed = AnyMessage()
     packed.Pack(message)
     return packed
-
-
-def _failed(result: ToolResult, code: int, content: str) -> ToolResult:
-    result.content = content
-    result.status.code = code
-    result.status.message = content
-    return result

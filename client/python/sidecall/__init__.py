@@ -11,6 +11,10 @@ from sidecall._version import __version__
 
 if TYPE_CHECKING:
     from sidecall._aio_client import AsyncClient as AsyncClient
+    from sidecall._approvals import approve as approve
+    from sidecall._approvals import pending_approvals as pending_approvals
+    from sidecall._approvals import reject as reject
+    from sidecall._batch_results import BatchResults as BatchResults
     from sidecall._batch_stream import BatchStream as BatchStream
     from sidecall._client import Client as Client
     from sidecall._context import ToolContext as ToolContext
@@ -34,12 +38,15 @@ if TYPE_CHECKING:
     from sidecall._tool_formats import to_responses_tools as to_responses_tools
     from sidecall.chat import ChatLoop as ChatLoop
     from sidecall.chat import SyncChatLoop as SyncChatLoop
+    from sidecall.v1.execution_pb2 import Approval as Approval
     from sidecall.v1.execution_pb2 import ToolCall as ToolCall
     from sidecall.v1.execution_pb2 import ToolResult as ToolResult
 
 _MODULES = {
+    "Approval": "sidecall.v1.execution_pb2",
     "ArgumentError": "sidecall._errors",
     "AsyncClient": "sidecall._aio_client",
+    "BatchResults": "sidecall._batch_results",
     "BatchStream": "sidecall._batch_stream",
     "ChatLoop": "sidecall.chat",
     "Client": "sidecall._client",
@@ -55,9 +62,12 @@ _MODULES = {
     "ToolError": "sidecall._errors",
     "ToolNames": "sidecall._tool_formats",
     "ToolResult": "sidecall.v1.execution_pb2",
+    "approve": "sidecall._approvals",
     "is_ok": "sidecall._results",
     "lifespan": "sidecall._lifespan",
+    "pending_approvals": "sidecall._approvals",
     "reason_of": "sidecall._results",
+    "reject": "sidecall._approvals",
     "retry_after_s": "sidecall._results",
     "to_chat_completions_tools": "sidecall._tool_formats",
     "to_responses_tools": "sidecall._tool_formats",

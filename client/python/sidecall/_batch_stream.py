@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 import grpc
 import grpc.aio
 
+from sidecall._batch_results import BatchResults
 from sidecall._rpc_errors import SidecallError, make_error
 from sidecall._tool_calls import ToolCallLike, to_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
@@ -133,7 +134,7 @@ class BatchStream:
             self.summary = event.summary
         return event
 
-    async def results(self) -> list[ToolResult]:
+    async def results(self) -> BatchResults:
         """Waits for the turn to end and returns its results, ordered by index.
 
         Raises:
@@ -146,7 +147,12 @@ class BatchStream:
                 f"the turn ended without results of the calls {missing}",
                 code=grpc.StatusCode.INTERNAL,
             )
-        return [self._results[index] for index in sorted(self._results)]
+        summary = self.summary or BatchSummary()
+        return BatchResults(
+            (self._results[index] for index in sorted(self._results)),
+            summary.request_id,
+            summary.schedule,
+        )
 
     def _running_call(self) -> "_Call":
         if self._call is None:

@@ -6,6 +6,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 
+from sidecall._batch_results import BatchResults
 from sidecall._connection import Connection, Metadata
 from sidecall._durations import Timeout, optional_duration_s, parse_duration
 from sidecall._requests import ExecuteOptions, ToolPages, batch_request, batch_results
@@ -33,7 +34,9 @@ class Client:
         metadata: Sent with each RPC.
         max_message_bytes: Largest message sent or received; by default the environment's
             SIDECALL_MAX_INBOUND_MESSAGE_BYTES, then 16 MiB.
-        retries: How often an RPC that certainly started nothing is sent again.
+        retries: How often an RPC is sent again where that certainly runs no call twice: it
+            started nothing, or has a `request_id`. Pauses grow from 0.1 to 2 seconds; RPCs
+            end at their timeout all the same.
 
     Raises:
         ValueError: An argument or a variable makes no sense.
@@ -135,8 +138,11 @@ class Client:
         *,
         timeout: Timeout | None = None,
         **options: Unpack[ExecuteOptions],
-    ) -> list[ToolResult]:
+    ) -> BatchResults:
         """Executes the calls of one turn and returns one result per call, in call order.
+
+        With a `request_id` the batch is sent again also after a lost connection: the
+        sidecar runs no call a second time.
 
         Args:
             calls: Messages, dictionaries or a provider's tool calls; see `to_tool_call`.
@@ -150,7 +156,10 @@ class Client:
             TypeError: Something is not a tool call.
         """
         request = batch_request(calls, options)
-        return batch_results(request, self._invoke(self._stub.ExecuteBatch, request, timeout))
+        response = self._invoke(
+            self._stub.ExecuteBatch, request, timeout, repeatable=bool(request.request_id)
+        )
+        return batch_results(request, response)
 
     def call(
         self,

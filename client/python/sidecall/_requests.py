@@ -1,10 +1,11 @@
 """Requests and responses of both clients, without any I/O."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import grpc
 
+from sidecall._batch_results import BatchResults
 from sidecall._rpc_errors import SidecallError
 from sidecall._tool_calls import ToolCallLike, to_tool_call
 from sidecall.v1.execution_pb2 import (
@@ -12,7 +13,7 @@ from sidecall.v1.execution_pb2 import (
     EXECUTION_MODE_SEQUENTIAL,
     FAILURE_POLICY_CONTINUE,
     FAILURE_POLICY_STOP,
-    ToolResult,
+    Approval,
 )
 from sidecall.v1.tool_pb2 import Tool
 from sidecall.v1.tool_service_pb2 import (
@@ -40,9 +41,14 @@ class ExecuteOptions(TypedDict, total=False):
     context: Mapping[str, str] | None
     """Facts about the end user; tools and policies see them, the model does not."""
     request_id: str | None
-    """Key under which the batch may be sent again without running a call twice."""
+    """Key under which the batch may be sent again without running a call twice; a UUID, for
+    example. Calls, mode and on_failure must then be the same. Calls that have started go on
+    when the client cancels or loses its connection."""
     session_id: str | None
-    """Session whose earlier results may be referenced."""
+    """Session whose earlier results may be referenced, and which gets those of this batch."""
+    approvals: Sequence[Approval] | None
+    """Decisions, made by `approve` and `reject`, on calls of an earlier send of the same
+    calls; `request_id` is that of its results."""
     max_response_bytes: int | None
     """Bytes that the results may take together."""
     disable_references: bool | None
@@ -59,7 +65,7 @@ def stream_start(options: ExecuteOptions) -> StreamStart:
     return StreamStart(**_fields(options))
 
 
-def batch_results(request: ExecuteBatchRequest, response: ExecuteBatchResponse) -> list[ToolResult]:
+def batch_results(request: ExecuteBatchRequest, response: ExecuteBatchResponse) -> BatchResults:
     """Returns the results, in call order.
 
     Raises:
@@ -70,7 +76,7 @@ def batch_results(request: ExecuteBatchRequest, response: ExecuteBatchResponse) 
             f"{len(request.calls)} calls were sent but {len(response.results)} results came back",
             code=grpc.StatusCode.INTERNAL,
         )
-    return list(response.results)
+    return BatchResults(response.results, response.request_id, response.schedule)
 
 
 class ToolPages:

@@ -38,13 +38,20 @@ class Attempts:
         self._jitter = jitter
         self._backoff_s = _INITIAL_BACKOFF_S
         self._deadline = None if timeout_s is None else clock() + timeout_s
+        self._may_have_started = False
 
     def remaining_s(self) -> float | None:
         """Seconds until the deadline, never negative; None for no bound."""
         return None if self._deadline is None else max(0.0, self._deadline - self._clock())
 
     def delay_s(self, error: SidecallError) -> float | None:
-        """Seconds to wait before the next attempt; None: the error is final."""
+        """Seconds to wait before the next attempt; None: the error is final.
+
+        An error then speaks of all attempts: where an earlier one may have started calls,
+        it is no longer `not_started`.
+        """
+        self._may_have_started |= not error.not_started
+        error.not_started = not self._may_have_started
         if self._left <= 0 or not self._may_repeat(error):
             return None
         self._left -= 1
@@ -56,5 +63,9 @@ class Attempts:
         return delay if remaining is None or delay < remaining else None
 
     def _may_repeat(self, error: SidecallError) -> bool:
-        transient = error.code is grpc.StatusCode.UNAVAILABLE or error.retry_after_s is not None
-        return transient and (error.not_started or self._repeatable)
+        return is_transient(error) and (error.not_started or self._repeatable)
+
+
+def is_transient(error: SidecallError) -> bool:
+    """Whether the same RPC may succeed a little later: a lost connection, for example."""
+    return error.code is grpc.StatusCode.UNAVAILABLE or error.retry_after_s is not None

@@ -11,6 +11,7 @@ from sidecall._status_details import reason_in, retry_delay_s
 
 REJECTIONS = frozenset(
     {
+        "APPROVAL_UNKNOWN",
         "DEADLINE_EXPIRED",
         "DRAINING",
         "FEATURE_UNSUPPORTED",

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from tests.support.fake_tool_service import FakeTool, FakeToolService, RpcFailure
 
-from sidecall import AsyncClient, SidecallError
+from sidecall import AsyncClient, SidecallError, approve, pending_approvals
 from sidecall.v1.execution_pb2 import (
     EXECUTION_MODE_SEQUENTIAL,
     EXECUTION_STATE_NOT_STARTED,
@@ -47,7 +47,10 @@ async def test_results_are_ordered_by_index(client: AsyncClient, service: FakeTo
         await turn.send(1, {"name": "write", "arguments": {"text": "second"}})
         await turn.send(0, {"name": "read", "arguments": {"text": "first"}})
         await turn.seal()
-        assert [result.content for result in await turn.results()] == ["first", "second"]
+        results = await turn.results()
+        assert [result.content for result in results] == ["first", "second"]
+        assert results.schedule.duration_ns
+        assert not results.request_id
         assert turn.summary is not None
         assert turn.summary.sealed
     start = service.streams[0][0].start
@@ -81,6 +84,22 @@ async def test_an_abandoned_turn_starts_nothing_that_was_held(
         (result,) = await turn.results()
     assert result.execution_state == EXECUTION_STATE_NOT_STARTED
     assert service.started == []
+
+
+async def test_a_human_decides_on_a_call_of_a_turn(
+    client: AsyncClient, service: FakeToolService
+) -> None:
+    service.tools["write"].needs_approval = True
+    call = {"name": "write", "arguments": {"text": "done"}}
+    async with client.stream_batch() as turn:
+        await turn.send(0, call)
+        await turn.seal()
+        asked = await turn.results()
+    (pending,) = pending_approvals(asked)
+    (result,) = await client.execute_batch(
+        [call], request_id=asked.request_id, approvals=[approve(pending)]
+    )
+    assert result.content == "done"
 
 
 async def test_one_call_can_be_cancelled(client: AsyncClient) -> None:

@@ -9,7 +9,16 @@ import grpc
 import pytest
 from tests.support.fake_tool_service import FakeTool, FakeToolService, RpcFailure
 
-from sidecall import AsyncClient, Client, SidecallError, ToolResult
+from sidecall import (
+    AsyncClient,
+    BatchResults,
+    Client,
+    SidecallError,
+    ToolResult,
+    approve,
+    pending_approvals,
+    reject,
+)
 from sidecall.v1.execution_pb2 import EXECUTION_MODE_SEQUENTIAL, FAILURE_POLICY_STOP
 
 
@@ -167,6 +176,55 @@ async def test_what_may_have_started_is_not_sent_again(
         await call("execute_batch", [{"name": "a"}])
     assert not caught.value.not_started
     assert len(service.batches) == 1
+
+
+async def test_with_a_request_id_a_lost_answer_is_asked_for_again(
+    call: AnyClient, service: FakeToolService
+) -> None:
+    lost = RpcFailure(grpc.StatusCode.UNAVAILABLE)
+    service.failures = {"answer": [lost], "ExecuteBatch": [lost]}
+    results: BatchResults = await call(
+        "execute_batch", [{"name": "a"}], request_id="r", context={"user": "u"}, timeout=60
+    )
+    assert [(result.call_id, result.replayed) for result in results] == [("", True)]
+    assert results.request_id == "r"
+    assert service.started == ["a"]
+    first, *others = [batch.SerializeToString(deterministic=True) for batch in service.batches]
+    assert others == [first, first]
+
+
+async def test_what_was_lost_once_may_have_started(
+    call: AnyClient, service: FakeToolService
+) -> None:
+    lost = RpcFailure(grpc.StatusCode.UNAVAILABLE)
+    draining = RpcFailure(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_after_s=90)
+    service.failures["ExecuteBatch"] = [lost, draining]
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", [{"name": "a"}], request_id="r", timeout=30)
+    assert caught.value.reason == "DRAINING"
+    assert not caught.value.not_started
+
+
+async def test_a_human_decides(call: AnyClient, service: FakeToolService) -> None:
+    for name in "bcd":
+        service.tools[name].needs_approval = True
+    calls = [{"name": name, "arguments": {"text": name}} for name in "abcd"]
+    results: BatchResults = await call("execute_batch", calls)
+    assert results.request_id
+    assert results.schedule.duration_ns
+    b, c, d = pending_approvals(results)
+    decisions = [reject(c, comment="No."), approve(b, by="ada", arguments={"text": "B"})]
+    results = await call("execute_batch", calls, request_id=results.request_id, approvals=decisions)
+    assert [result.content for result in results][:3] == ["a", "B", "Not run: rejected. No."]
+    assert pending_approvals(results) == [d]
+    assert service.started == ["a", "b"]
+
+
+async def test_a_decision_on_nothing_is_refused(call: AnyClient) -> None:
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", [{"name": "a"}], request_id="r", approvals=[approve("x")])
+    assert caught.value.reason == "APPROVAL_UNKNOWN"
+    assert caught.value.not_started
 
 
 async def test_retry_after_is_told(call: AnyClient, service: FakeToolService) -> None:

@@ -61,3 +61,12 @@ def test_no_attempt_begins_after_the_deadline() -> None:
     assert attempts.delay_s(unavailable()) is None
     clock.now = 2.0
     assert attempts.remaining_s() == 0.0
+
+
+def test_an_error_speaks_of_all_attempts() -> None:
+    attempts = Attempts(3, None, repeatable=True)
+    certain, uncertain, draining = unavailable(), unavailable(not_started=False), unavailable()
+    for error in (certain, uncertain, draining):
+        assert attempts.delay_s(error) is not None
+    assert certain.not_started
+    assert not draining.not_started
