@@ -32,31 +32,39 @@ class TurnRecord:
             dialect.answer(answered.call, answered.call_id, answered.content({}) or text.PENDING)
             for answered in calls.answered
         ]
-        # Which answer a result belongs to, for answers that are still provisional.
-        self._open = {
+        # Which answer a result belongs to.
+        self._answers = {
             index: (answered, answer)
             for answered, answer in zip(calls.answered, answers, strict=True)
             if answered.content({}) is None
             for index in answered.indexes
         }
+        # Indexes of the calls whose answers are still provisional.
+        self._open = set(self._answers)
         history.extend([*turn.items, *answers])
 
     def add_result(self, index: int, result: ToolResult) -> None:
-        """Takes in a call's result and fills in the answer that it completes."""
+        """Takes in a call's result, in place of an earlier one, and fills in its answer."""
         self.results[index] = result
-        if index not in self._open:
+        if index not in self._answers:
             return
-        answered, answer = self._open[index]
+        answered, answer = self._answers[index]
         content = answered.content(self.results)
         if content is not None:
             self._dialect.set_content(answer, content)
-            for done in answered.indexes:
-                del self._open[done]
+            self._open.difference_update(answered.indexes)
+
+    def reopen(self, indexes: Iterable[int]) -> None:
+        """Makes answers provisional again: their calls are about to be run."""
+        for index in self._answers.keys() & set(indexes):
+            answered, answer = self._answers[index]
+            self._dialect.set_content(answer, text.PENDING)
+            self._open.update(answered.indexes)
 
     def fail(self, content: str) -> None:
         """Answers all calls that have no answer yet with the same content."""
-        for _, answer in self._open.values():
-            self._dialect.set_content(answer, content)
+        for index in self._open:
+            self._dialect.set_content(self._answers[index][1], content)
         self._open.clear()
 
 
