@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping
+from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType
@@ -150,7 +151,7 @@ def _name_for(path: Path) -> str:
 def _read(spec: ModuleSpec | None) -> str | None:
     """The text of a module's file; None for one that has none, such as an extension."""
     loader = spec.loader if spec is not None else None
-    if spec is None or not isinstance(loader, importlib.abc.InspectLoader):
+    if spec is None or not isinstance(loader, InspectLoader):
         return None
     return loader.get_source(spec.name)
 

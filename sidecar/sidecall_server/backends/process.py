@@ -48,7 +48,7 @@ class ProcessBackend:
     def __init__(
         self,
         tools: Sequence[Tool[..., Any]],
-        sources: Sequence[str],
+        sources: Mapping[str, str | None],
         max_processes: int,
         clock: Clock,
         effective: Effective = declared,
@@ -57,7 +57,8 @@ class ProcessBackend:
 
         Args:
             tools: The tools that run in processes.
-            sources: Files and modules that a worker loads to have them.
+            sources: Files and modules that a worker loads to have them, each with the text
+                to execute; None for what its file holds then.
             max_processes: Number of worker processes.
             clock: The engine's clock.
             effective: Says which policy is in force for a tool.
@@ -68,7 +69,7 @@ class ProcessBackend:
         self._max_processes = max_processes
         load = {
             "type": "load",
-            "sources": list(sources),
+            "sources": dict(sources),
             "sys_path": [folder for folder in sys.path if folder],
             "log_level": logging.getLogger("sidecall.tools").getEffectiveLevel(),
             "grace_s": _WORKER_GRACE_S,

@@ -11,10 +11,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sidecall_server.backends.in_process import InProcessBackend
-from sidecall_server.backends.loader import ToolLoadError, load_sources
+from sidecall_server.backends.loader import LoadedSource, ToolLoadError, load_sources
+from sidecall_server.backends.modules import Modules
 from sidecall_server.backends.process_frames import (
     PROTOCOL,
     Frame,
@@ -113,7 +114,7 @@ class Worker:
                 sys.path.append(folder)
         logging.basicConfig(level=load["log_level"], handlers=[_LogForwarder(self._connection)])
         try:
-            backend = InProcessBackend(load_sources(load["sources"]), 1, _Clock())
+            backend = InProcessBackend(_load(load["sources"]), 1, _Clock())
             self._tools = {tool.spec.name: tool for tool in await backend.start()}
         except ToolLoadError as error:
             self._connection.send({"type": "load_failed", "message": str(error)})
@@ -171,6 +172,12 @@ class Worker:
             )
         elif isinstance(event, PartialOutput):
             self._connection.send({"type": "output"}, event.text.encode())
+
+
+def _load(texts: Mapping[str, str | None]) -> list[LoadedSource]:
+    """Loads what the sidecar has loaded, also where files have changed since."""
+    known = {name: text for name, text in texts.items() if text is not None}
+    return load_sources(list(texts), Modules(texts=known))
 
 
 def _end_group() -> None:

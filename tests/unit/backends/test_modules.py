@@ -52,10 +52,10 @@ def test_a_file_that_is_executed_again_leaves_the_old_module_as_it_is(tmp_path: 
 def test_text_of_one_length_and_time_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "city.py"
     for value in (1, 2, 3):
-        path.write_text(f"X = {value}\n")
+        path.write_text(f"x = {value}\n")
         os.utime(path, (1_000_000_000, 1_000_000_000))
         module = Modules(anew=True).load(str(path))
-        assert module.X == value
+        assert module.x == value
 
 
 def test_undoing_puts_the_old_modules_back(tmp_path: Path, package: Path) -> None:

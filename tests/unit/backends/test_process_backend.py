@@ -313,3 +313,17 @@ async def test_workers_die_with_the_sidecar() -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(grandchild, signal.SIGKILL)
+
+
+async def test_a_process_that_starts_later_has_the_tools_that_are_served(tmp_path: Path) -> None:
+    path = tmp_path / "tools.py"
+    path.write_text(
+        "import os\nfrom sidecall import tool\n"
+        "@tool(isolation='process')\ndef pid() -> int:\n    return os.getpid()\n"
+        "@tool(isolation='process')\ndef die() -> None:\n    os._exit(3)\n"
+    )
+    async with serving(str(path)) as (_, tools):
+        first = text(await run(tools, "pid"))
+        path.write_text("def broken(:\n")
+        failure(await run(tools, "die"))
+        assert text(await run(tools, "pid")) != first
