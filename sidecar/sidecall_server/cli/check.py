@@ -19,7 +19,7 @@ from sidecall_server.cli.output import (
     tools_print_to_stderr,
 )
 from sidecall_server.cli.settings import load_settings, settings_options
-from sidecall_server.config import ConfigError, Settings
+from sidecall_server.config import OPTIONS, ConfigError, Settings
 
 
 @click.command("check")
@@ -68,8 +68,7 @@ def _tools_table(tools: Sequence[CheckedTool]) -> Table:
 
 
 def _settings_table(settings: Settings) -> Table:
-    values: dict[str, Any] = asdict(settings)
-    values |= values.pop("limits")
+    values = {name: getattr(settings, name) for name in OPTIONS} | asdict(settings.limits)
     rows = [(name, _shown(name, value)) for name, value in values.items()]
     return plain_table(("setting", "value"), rows)
 

@@ -10,7 +10,7 @@ import docstring_parser
 
 from sidecall_server.app import listen_addresses
 from sidecall_server.cli.errors import SettingsError
-from sidecall_server.config import ENV_PREFIX, ConfigError, Settings, load
+from sidecall_server.config import ENV_PREFIX, OPTIONS, ConfigError, Settings, load
 from sidecall_server.core.defaults import Limits
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -24,7 +24,7 @@ def settings_options(function: _F) -> _F:
     for table in (Limits, Settings):
         described = _descriptions(table)
         for item in reversed(fields(table)):
-            if item.name in described:
+            if table is Limits or item.name in OPTIONS:
                 function = _option(item.name, described[item.name], item.default)(function)
     return function
 
@@ -58,9 +58,7 @@ def log_to_stderr(settings: Settings) -> None:
 
 def _descriptions(table: type) -> dict[str, str]:
     parsed = docstring_parser.parse(table.__doc__ or "")
-    texts = {item.arg_name: item.description or "" for item in parsed.params}
-    texts.pop("limits", None)
-    return texts
+    return {item.arg_name: item.description or "" for item in parsed.params}
 
 
 def _option(name: str, description: str, default: Any) -> Callable[[_F], _F]:

@@ -26,6 +26,13 @@ class Limits:
         max_response_bytes: Bytes that the results of one batch may take together.
         max_context_entries: Most entries of a batch's context.
         max_context_value_bytes: Largest key or value of a batch's context.
+        request_retention_s: Seconds for which the outcomes of a batch with a request id are
+            remembered after its end.
+        session_retention_s: Seconds for which a session's results are kept after its last
+            batch.
+        max_remembered_bytes: Bytes of the outcomes that are remembered by request id.
+        max_session_bytes: Bytes of the results that sessions keep.
+        max_cache_bytes: Bytes of the results that answer identical calls.
     """
 
     max_calls_per_batch: int = 10_000
@@ -45,6 +52,11 @@ class Limits:
     max_response_bytes: int = 3_670_016
     max_context_entries: int = 64
     max_context_value_bytes: int = 4_096
+    request_retention_s: float = 600.0
+    session_retention_s: float = 1_800.0
+    max_remembered_bytes: int = 64 * 1024 * 1024
+    max_session_bytes: int = 16 * 1024 * 1024
+    max_cache_bytes: int = 64 * 1024 * 1024
 
     @property
     def max_tool_concurrency(self) -> int:

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from sidecall_server.cli import COMMANDS, group
 from sidecall_server.cli.output import counted
-from sidecall_server.config import Settings
+from sidecall_server.config import OPTIONS
 from sidecall_server.core.defaults import Limits
 
 TOOLS = """
@@ -71,8 +71,7 @@ def test_each_setting_is_an_option(name: str) -> None:
     command = group.get_command(click.Context(group), name)
     assert command is not None
     offered = {parameter.name for parameter in command.params}
-    settings = {item.name for table in (Settings, Limits) for item in fields(table)}
-    assert offered == settings - {"limits"}
+    assert offered == {*OPTIONS, *(item.name for item in fields(Limits))}
 
 
 def test_the_list_of_commands_imports_none_of_them() -> None:
