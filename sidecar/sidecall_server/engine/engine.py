@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakSet
 
 from sidecall_server.core.call import BatchOptions, Call, ToolCall
 from sidecall_server.core.defaults import Limits
@@ -62,6 +63,7 @@ class Engine:
         self._runner = Runner(loop, clock, self.slices, self.watchdog, limits.max_concurrency)
         self.admission = self._runner.admission
         self._open: set[Batch] = set()
+        self._next_close: asyncio.Future[None] | None = None
         self.draining: asyncio.Future[None] = loop.create_future()
 
     async def execute(
@@ -116,6 +118,23 @@ class Engine:
             batch.cancel(Reason.CANCELLED, "The client cancelled the turn.")
         batch.disband()
         self._open.discard(batch)
+        closed, self._next_close = self._next_close, None
+        if closed is not None:
+            closed.set_result(None)
+
+    async def wait_open_ended(self) -> None:
+        """Waits until the batches that are open now are closed and none of their attempts runs.
+
+        Attempts that run now for batches that are closed already count as well.
+        """
+        batches = WeakSet(self._open)
+        batches.update(worker.flow.owner for worker in self._runner.workers)
+        while not batches.isdisjoint(self._open):
+            if self._next_close is None:
+                self._next_close = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._next_close,))
+        while tasks := [w.task for w in self._runner.workers if w.flow.owner in batches]:
+            await asyncio.wait(tasks)
 
     def check_accepting(self) -> None:
         """Raises Rejection where no batch is accepted at present."""

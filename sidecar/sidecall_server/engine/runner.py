@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+from collections.abc import Collection
 
 from sidecall_server.core.call import Call
 from sidecall_server.core.events import Started
@@ -71,6 +72,11 @@ class Runner:
     def active(self) -> int:
         """Attempts that run, abandoned ones included."""
         return len(self._workers)
+
+    @property
+    def workers(self) -> Collection[Worker]:
+        """The workers that run."""
+        return self._workers
 
     def start(self, flow: Flow, call: Call) -> None:
         """Starts an admitted call, whose permits the new worker holds."""
