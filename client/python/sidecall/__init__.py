@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sidecall._errors import ToolError as ToolError
     from sidecall._lifespan import Lifespan as Lifespan
     from sidecall._lifespan import lifespan as lifespan
+    from sidecall._parts import File as File
+    from sidecall._parts import Image as Image
+    from sidecall._parts import Link as Link
     from sidecall._requests import ExecuteOptions as ExecuteOptions
     from sidecall._results import is_ok as is_ok
     from sidecall._results import reason_of as reason_of
@@ -51,7 +54,10 @@ _MODULES = {
     "ChatLoop": "sidecall.chat",
     "Client": "sidecall._client",
     "ExecuteOptions": "sidecall._requests",
+    "File": "sidecall._parts",
+    "Image": "sidecall._parts",
     "Lifespan": "sidecall._lifespan",
+    "Link": "sidecall._parts",
     "ResultError": "sidecall._errors",
     "SidecallError": "sidecall._rpc_errors",
     "SyncChatLoop": "sidecall.chat",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 from sidecall._context import ToolContext
 from sidecall._durations import Timeout, optional_duration_s, parse_duration
 from sidecall._tool import Tool
-from sidecall._values import render
+from sidecall._values import join_yielded, render
 
 if TYPE_CHECKING:
     from sidecall.v1 import ExecuteBatchRequest, ExecuteBatchResponse, ToolCall, ToolResult
@@ -101,7 +101,7 @@ async def _call(tool: Tool[..., Any], values: dict[str, Any], port: "_RecordingP
         return await function(**values)
     if tool.kind == "generator":
         async with contextlib.aclosing(cast("AsyncGenerator[Any]", function(**values))) as items:
-            return port.joined([port.shown(item) async for item in items])
+            return join_yielded([port.shown(item) async for item in items])
     return await asyncio.to_thread(_call_blocking, function, values, port)
 
 
@@ -110,7 +110,7 @@ def _call_blocking(
 ) -> Any:
     value = function(**values)
     if inspect.isgenerator(value):
-        return port.joined([port.shown(item) for item in value])
+        return join_yielded([port.shown(item) for item in value])
     return value
 
 
@@ -150,10 +150,6 @@ class _RecordingPort:
         if isinstance(item, str):
             self.output(item)
         return item
-
-    def joined(self, items: list[Any]) -> Any:
-        """The result of a generator."""
-        return "".join(items) if all(isinstance(item, str) for item in items) else items
 
 
 class InProcessEngine(Protocol):

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from sidecall._values import render
 from sidecall_server.backends.python_tools import (
     CallBridge,
     Effective,
@@ -15,6 +14,7 @@ from sidecall_server.backends.python_tools import (
     outcome_of_raise,
     prepare_for,
 )
+from sidecall_server.backends.rendering import success_of
 from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import Outcome, Success
 from sidecall_server.core.ports import BoundTool, Clock, Handler
@@ -71,7 +71,7 @@ def _plain_handler(item: PythonTool) -> Handler:
             value = await function(**call.arguments)
             if type(value) is str and value.isascii():
                 return Success(value)
-            return Success(*render(value))
+            return success_of(value)
         except BaseException as error:
             return outcome_of_raise(call, error)
 
@@ -85,7 +85,7 @@ def _context_handler(item: PythonTool, clock: Clock, loop: asyncio.AbstractEvent
     async def handle(call: Call) -> Outcome:
         context = make_context(call, CallBridge(call, clock, loop), item.state)
         try:
-            return Success(*render(await function(**{**call.arguments, parameter: context})))
+            return success_of(await function(**{**call.arguments, parameter: context}))
         except BaseException as error:
             return outcome_of_raise(call, error)
         finally:
@@ -104,7 +104,7 @@ def _generator_handler(item: PythonTool, clock: Clock, loop: asyncio.AbstractEve
         if parameter is not None:
             arguments = {**arguments, parameter: make_context(call, bridge, item.state)}
         try:
-            return Success(*render(await collect(function(**arguments), bridge.output)))
+            return success_of(await collect(function(**arguments), bridge.output))
         except BaseException as error:
             return outcome_of_raise(call, error)
         finally:

@@ -19,8 +19,9 @@ from sidecall_server.backends.process_frames import (
     encode,
     failure_from,
     read_frame,
+    success_from,
 )
-from sidecall_server.core.outcome import Outcome, Success
+from sidecall_server.core.outcome import Outcome
 
 T = TypeVar("T")
 
@@ -243,7 +244,7 @@ class Child:
         elif kind in ("progress", "output"):
             running.observe(header, body)
         elif kind == "result":
-            _resolve(running.outcome, Success(body.decode(), header["is_json"]))
+            _resolve(running.outcome, success_from(header, body))
         elif kind == "failure":
             _resolve(running.outcome, failure_from(header))
         else:

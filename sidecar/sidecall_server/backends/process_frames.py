@@ -1,23 +1,37 @@
 """What the sidecar and its worker processes say to each other.
 
 A frame is a JSON object and a body of bytes, each with its length in front. The body
-holds text that would be slow to put through JSON: results and partial output.
+holds what would be slow to put through JSON: results and partial output.
 
 From the sidecar: `load` (sources, sys_path, log_level), `call` (name, id, arguments,
 attempt, caller, context, remaining_s), `stop`. From the worker: `hello` (protocol),
 `ready` (tools) or `load_failed` (message); `started`, `progress` (done, total, message),
-`output` (body), `result` (is_json, body), `failure` (its fields); `log` (a record).
+`output` (body), `result` (is_json, sizes and facts of its parts, body), `failure` (its
+fields); `log` (a record).
 """
 
 import asyncio
 import json
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
-from sidecall_server.core.outcome import Code, ExecutionState, Failure, Reason, Violation
+from sidecall_server.core.outcome import (
+    BlobPart,
+    Code,
+    ExecutionState,
+    Failure,
+    JsonPart,
+    LinkPart,
+    Part,
+    Reason,
+    Success,
+    TextPart,
+    Violation,
+)
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of all of this; both sides refuse another one."""
 
 Header = dict[str, Any]
@@ -93,6 +107,64 @@ def _parse(data: bytes) -> Header:
     if not isinstance(header, dict) or not isinstance(header.get("type"), str):
         raise FrameError("a header without a type")
     return header
+
+
+def result_frame(success: Success) -> Frame:
+    """A result as a frame.
+
+    Its body holds the text, then what its parts hold: their texts and bytes.
+    """
+    body = success.text.encode()
+    header: Header = {"type": "result", "is_json": success.is_json}
+    if not success.parts:
+        return header, body
+    held = [_held(part) for part in success.parts]
+    facts = [[*_facts(part), len(data)] for part, data in zip(success.parts, held, strict=True)]
+    header |= {"text_bytes": len(body), "parts": facts}
+    return header, b"".join((body, *held))
+
+
+def success_from(header: Header, body: bytes) -> Success:
+    """The result that a frame holds."""
+    facts = header.get("parts")
+    if facts is None:
+        return Success(body.decode(), header["is_json"])
+    start = header["text_bytes"]
+    text = body[:start].decode()
+    parts: list[Part] = []
+    for *fact, size in facts:
+        parts.append(_part_from(fact, body[start : start + size]))
+        start += size
+    return Success(text, header["is_json"], tuple(parts))
+
+
+def _held(part: Part) -> bytes:
+    """What of a part stands in the body."""
+    if isinstance(part, BlobPart):
+        return part.data
+    return b"" if isinstance(part, LinkPart) else part.text.encode()
+
+
+def _facts(part: Part) -> list[str]:
+    """What of a part stands in the header."""
+    if isinstance(part, BlobPart):
+        return ["blob", part.media_type, part.name]
+    if isinstance(part, LinkPart):
+        return ["link", part.uri, part.media_type, part.name]
+    return ["json" if isinstance(part, JsonPart) else "text"]
+
+
+def _part_from(facts: Sequence[str], data: bytes) -> Part:
+    match facts:
+        case ["text"]:
+            return TextPart(data.decode())
+        case ["json"]:
+            return JsonPart(data.decode())
+        case ["blob", media_type, name]:
+            return BlobPart(media_type, data, name)
+        case ["link", uri, media_type, name]:
+            return LinkPart(uri, media_type, name)
+    raise FrameError(f"a part that is {facts[:1]}")
 
 
 def failure_header(failure: Failure) -> Header:

@@ -23,6 +23,7 @@ from sidecall_server.backends.process_frames import (
     encode,
     failure_header,
     receive_frame,
+    result_frame,
 )
 from sidecall_server.core.call import BatchOptions, Call, ToolCall
 from sidecall_server.core.events import CallEvent, PartialOutput, Progress
@@ -135,8 +136,7 @@ class Worker:
             if isinstance(outcome, Failure):
                 self._connection.send(failure_header(outcome))
             else:
-                text = outcome.text.encode()
-                self._connection.send({"type": "result", "is_json": outcome.is_json}, text)
+                self._connection.send(*result_frame(outcome))
 
     async def _execute(self, header: Header) -> Outcome:
         tool = self._tools[header["name"]]

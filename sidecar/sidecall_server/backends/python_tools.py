@@ -14,7 +14,7 @@ from sidecall._context import ToolContext
 from sidecall._errors import ArgumentError, ResultError, ToolError
 from sidecall._policy import ToolPolicy
 from sidecall._tool import Tool
-from sidecall._values import encodable
+from sidecall._values import encodable, join_yielded
 from sidecall_server.backends.tool_specs import tool_spec
 from sidecall_server.core.call import Arguments, Call
 from sidecall_server.core.events import PartialOutput, Progress
@@ -231,14 +231,14 @@ def make_context(call: Call, bridge: CallBridge, state: Any) -> ToolContext:
 
 
 async def collect(items: AsyncGenerator[Any, None], show: Callable[[str], None]) -> Any:
-    """The result of an async generator tool: the text that it yielded, or the values."""
+    """The result of an async generator tool: see `join_yielded`."""
     yielded: list[Any] = []
     async with contextlib.aclosing(items):
         async for item in items:
             yielded.append(item)
             if isinstance(item, str):
                 show(item)
-    return _joined(yielded)
+    return join_yielded(yielded)
 
 
 def settle(value: Any, show: Callable[[str], None]) -> Any:
@@ -262,8 +262,4 @@ def _collect_now(items: Generator[Any, Any, Any], show: Callable[[str], None]) -
             yielded.append(item)
             if isinstance(item, str):
                 show(item)
-    return _joined(yielded)
-
-
-def _joined(yielded: list[Any]) -> Any:
-    return "".join(yielded) if all(isinstance(item, str) for item in yielded) else yielded
+    return join_yielded(yielded)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from sidecall._values import render
 from sidecall_server.backends.python_tools import (
     CallBridge,
     Effective,
@@ -20,6 +19,7 @@ from sidecall_server.backends.python_tools import (
     prepare_for,
     settle,
 )
+from sidecall_server.backends.rendering import success_of
 from sidecall_server.backends.thread_pool import NoThreadError, ThreadPool
 from sidecall_server.core.call import Arguments, Call
 from sidecall_server.core.outcome import (
@@ -27,7 +27,6 @@ from sidecall_server.core.outcome import (
     Failure,
     Outcome,
     Reason,
-    Success,
     unknown_effect,
 )
 from sidecall_server.core.ports import BoundTool, Clock
@@ -134,7 +133,7 @@ def _run(item: PythonTool, call: Call, arguments: Arguments, bridge: CallBridge)
     """Runs the function; in its thread."""
     try:
         value = item.tool.function(**arguments)
-        return Success(*render(settle(value, bridge.output)))
+        return success_of(settle(value, bridge.output))
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError) and bridge.cancelled:
             return cancelled_failure()

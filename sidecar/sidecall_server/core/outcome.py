@@ -99,22 +99,82 @@ class Violation:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Plain text.
+
+    Attributes:
+        text: The text.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPart:
+    """A JSON value.
+
+    Attributes:
+        text: Its text.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """Binary content.
+
+    Attributes:
+        media_type: What the bytes are, for example "image/png".
+        data: The bytes.
+        name: A file name for people; may be empty.
+    """
+
+    media_type: str
+    data: bytes
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPart:
+    """Points to content elsewhere.
+
+    Attributes:
+        uri: The address.
+        media_type: What is there; empty where unknown.
+        name: A name for people; may be empty.
+    """
+
+    uri: str
+    media_type: str = ""
+    name: str = ""
+
+
+Part = TextPart | JsonPart | BlobPart | LinkPart
+"""A piece of a result that is more than text."""
+
+
 class Success:
     """The tool returned.
 
     Attributes:
         text: The result: a string as the tool returned it, or the text of a JSON value.
+            Of a result in parts, the text of them all, with a line in place of each blob
+            and link; references read it.
         is_json: Whether `text` is JSON.
+        parts: The result in parts, in order; empty where it is text alone.
     """
 
-    __slots__ = ("is_json", "text")
+    __slots__ = ("is_json", "parts", "text")
 
-    def __init__(self, text: str, is_json: bool = False) -> None:
+    def __init__(self, text: str, is_json: bool = False, parts: tuple[Part, ...] = ()) -> None:
         self.text = text
         self.is_json = is_json
+        self.parts = parts
 
     def __repr__(self) -> str:
-        return f"Success({self.text!r}, is_json={self.is_json})"
+        return f"Success({self.text!r}, is_json={self.is_json}, {len(self.parts)} parts)"
 
     @property
     def content(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sidecall import ToolContext, ToolError, lifespan, tool
+from sidecall import Image, Link, ToolContext, ToolError, lifespan, tool
 
 if "SIDECALL_TEST_BROKEN" in os.environ and Path(os.environ["SIDECALL_TEST_BROKEN"]).exists():
     raise RuntimeError("cannot be loaded any more")
@@ -156,3 +156,10 @@ def deep(context: ToolContext) -> str:
 def beside() -> int:
     """Runs in the sidecar's own process."""
     return os.getpid()
+
+
+@tool(isolation="process")
+def picture(size: int) -> list[Any]:
+    """Returns text, an image, a value and a link."""
+    image = Image(b"\x89PNG\r\n\x1a\n" + bytes(size), name="a.png")
+    return ["Seen \u00e4:", image, {"size": size}, Link("https://example.org")]
