@@ -58,6 +58,8 @@ class Settings:
         store: Where the outcomes of batches with a request id are kept: memory, or
             sqlite:///relative.db or sqlite:////absolute.db to outlive the process.
         drain_timeout_s: Seconds that running batches may take after SIGTERM.
+        watch_interval_s: Seconds between two looks at the configuration file and the files of
+            tools, which are loaded again when they have changed; 0 for never.
         log_level: What is logged at least: debug, info, warning, error or critical.
         limits: Bounds of the sidecar.
         groups: Limits that several tools share, by name.
@@ -72,6 +74,7 @@ class Settings:
     tools: tuple[str, ...] = ()
     store: str = field(default=MEMORY_STORE, repr=False)
     drain_timeout_s: float = DEFAULT_DRAIN_S
+    watch_interval_s: float = 1.0
     log_level: str = "INFO"
     limits: Limits = field(default_factory=Limits)
     groups: Mapping[str, Group] = field(default_factory=dict)

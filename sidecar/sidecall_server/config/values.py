@@ -20,8 +20,8 @@ _BOUNDS = {
     "max_threads": (1, 65_536),
     "max_processes": (1, 65_536),
 }
-# No time to drain is a wish; no time to run is a mistake.
-_MAY_BE_ZERO = frozenset({"drain_timeout_s"})
+# No time to drain, or no looks at files, is a wish; no time to run is a mistake.
+_MAY_BE_ZERO = frozenset({"drain_timeout_s", "watch_interval_s"})
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h)\s*)+|\d+(?:\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
