@@ -22,6 +22,7 @@ _APP = {
     "config",
     "last_resort",
     "memory",
+    "store",
 }
 
 LAYERS: dict[str, set[str]] = {
@@ -36,6 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "config": {"core"},
     "last_resort": {"core"},
     "memory": {"core"},
+    "store": {"core"},
     "demo": {"core"},
     "inprocess": _APP - {"config", "admin"},
     "app": _APP,
