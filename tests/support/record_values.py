@@ -4,11 +4,15 @@ from hypothesis import strategies as st
 
 from sidecall_server.core.call import Approval
 from sidecall_server.core.outcome import (
+    BlobPart,
     Code,
     ExecutionState,
     Failure,
+    JsonPart,
+    LinkPart,
     Reason,
     Success,
+    TextPart,
     Violation,
 )
 from sidecall_server.core.records import BATCH, PendingApproval, Record, Scope, ScopeKind
@@ -17,7 +21,15 @@ TEXTS = st.text(max_size=20)
 TEXTS_OF_TOOLS = st.text(st.characters(), max_size=40)
 """With lone surrogates."""
 
-SUCCESSES = st.builds(Success, TEXTS_OF_TOOLS, st.booleans())
+PARTS = (
+    st.builds(TextPart, TEXTS_OF_TOOLS)
+    | st.builds(JsonPart, TEXTS_OF_TOOLS)
+    | st.builds(BlobPart, TEXTS, st.binary(max_size=20), TEXTS)
+    | st.builds(LinkPart, TEXTS, TEXTS, TEXTS)
+)
+SUCCESSES = st.builds(
+    Success, TEXTS_OF_TOOLS, st.booleans(), st.lists(PARTS, max_size=3).map(tuple)
+)
 FAILURES = st.builds(
     Failure,
     st.sampled_from(Reason),
@@ -52,5 +64,8 @@ INDEXES = st.integers(BATCH, 3)
 def plain(record: Record) -> object:
     """A record as a value that can be compared: a Success is equal only to itself."""
     outcome = record.outcome
-    said = repr(outcome) if isinstance(outcome, Success) else outcome
+    if isinstance(outcome, Success):
+        said: object = (outcome.text, outcome.is_json, outcome.parts)
+    else:
+        said = outcome
     return (record.digest, record.started, said, record.attempts, record.approval)

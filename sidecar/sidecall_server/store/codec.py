@@ -11,12 +11,17 @@ from typing import Any, NamedTuple, TypeVar
 
 from sidecall_server.core.call import Approval
 from sidecall_server.core.outcome import (
+    BlobPart,
     Code,
     ExecutionState,
     Failure,
+    JsonPart,
+    LinkPart,
     Outcome,
+    Part,
     Reason,
     Success,
+    TextPart,
     Violation,
 )
 from sidecall_server.core.records import PendingApproval, Record, Scope
@@ -88,8 +93,9 @@ def encode_outcome(outcome: Outcome) -> bytes:
     """An outcome as bytes."""
     header: dict[str, Any]
     if isinstance(outcome, Success):
-        header = {"kind": "success", "is_json": outcome.is_json}
-        return _pack(header, [_utf8(outcome.text)])
+        described, pieces = _describe(outcome.parts)
+        header = {"kind": "success", "is_json": outcome.is_json, "parts": described}
+        return _pack(header, [_utf8(outcome.text), *pieces])
     header = {
         "kind": "failure",
         "reason": outcome.reason.name,
@@ -117,7 +123,9 @@ def _decode_outcome(data: bytes) -> Outcome:
     if header["version"] != _VERSION:
         raise CodecError(f"version {header['version']}")
     if header["kind"] == "success":
-        return Success(_text(pieces[0]), header["is_json"])
+        described = zip(header["parts"], pieces[1:], strict=True)
+        parts = tuple(_part(fields, piece) for fields, piece in described)
+        return Success(_text(pieces[0]), header["is_json"], parts)
     if header["kind"] == "failure":
         return Failure(
             Reason[header["reason"]],
@@ -129,6 +137,41 @@ def _decode_outcome(data: bytes) -> Outcome:
             header["metadata"],
         )
     raise CodecError(f"kind {header['kind']}")
+
+
+def _describe(parts: Sequence[Part]) -> tuple[list[dict[str, str]], list[bytes]]:
+    """What the header says about each part, and the bulk of each."""
+    described: list[dict[str, str]] = []
+    pieces = []
+    for part in parts:
+        match part:
+            case TextPart(text):
+                described.append({"kind": "text"})
+                pieces.append(_utf8(text))
+            case JsonPart(text):
+                described.append({"kind": "json"})
+                pieces.append(_utf8(text))
+            case BlobPart(media_type, data, name):
+                described.append({"kind": "blob", "media_type": media_type, "name": name})
+                pieces.append(data)
+            case LinkPart(uri, media_type, name):
+                described.append({"kind": "link", "media_type": media_type, "name": name})
+                pieces.append(_utf8(uri))
+    return described, pieces
+
+
+def _part(fields: dict[str, str], piece: bytes) -> Part:
+    match fields["kind"]:
+        case "text":
+            return TextPart(_text(piece))
+        case "json":
+            return JsonPart(_text(piece))
+        case "blob":
+            return BlobPart(fields["media_type"], piece, fields["name"])
+        case "link":
+            return LinkPart(_text(piece), fields["media_type"], fields["name"])
+        case kind:
+            raise CodecError(f"kind {kind} of a part")
 
 
 def _encode_approval(approval: PendingApproval) -> bytes:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.record_values import RECORDS, SCOPES, plain
 
-from sidecall_server.core.outcome import Reason, Success, not_started
+from sidecall_server.core.outcome import Outcome, Reason, Success, TextPart, not_started
 from sidecall_server.core.records import PendingApproval, Record, Scope
 from sidecall_server.store.codec import (
     CodecError,
@@ -29,8 +29,11 @@ def test_scopes_have_keys_of_their_own(scopes: list[Scope]) -> None:
     assert first != second
 
 
-def of_a_newer_version(**changes: object) -> bytes:
-    data = encode_outcome(not_started(Reason.STOPPED, "Not run."))
+STOPPED = not_started(Reason.STOPPED, "Not run.")
+
+
+def of_a_newer_version(outcome: Outcome = STOPPED, **changes: object) -> bytes:
+    data = encode_outcome(outcome)
     end = 4 + int.from_bytes(data[:4], "big")
     head = json.dumps({**json.loads(data[4:end]), **changes}).encode()
     return len(head).to_bytes(4, "big") + head + data[end:]
@@ -42,6 +45,7 @@ NEWER = [
     of_a_newer_version(reason="TOO_HOT"),
     of_a_newer_version(state="HALF_WAY"),
     of_a_newer_version(code="LUKEWARM"),
+    of_a_newer_version(Success("x", parts=(TextPart("x"),)), parts=[{"kind": "smell"}]),
 ]
 BROKEN = [b"", b"\0\0\0\2{}", b"\0\0\0\2[]", b"\xff" * 20, NEWER[0][:-1], NEWER[0] + b"x"]
 
