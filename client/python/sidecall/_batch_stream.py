@@ -49,6 +49,15 @@ class BatchStream:
         self.summary: BatchSummary | None = None
         """The turn's summary; None before it is over."""
 
+    @property
+    def request_id(self) -> str:
+        """Key under which the turn's calls may be sent again, by `execute_batch`.
+
+        Once the turn is over it may be one that the sidecar made because a call waits for
+        approval. Empty where there is none.
+        """
+        return self._start.request_id if self.summary is None else self.summary.request_id
+
     async def __aenter__(self) -> Self:
         self._call = self._open_call()
         try:
@@ -150,7 +159,7 @@ class BatchStream:
         summary = self.summary or BatchSummary()
         return BatchResults(
             (self._results[index] for index in sorted(self._results)),
-            summary.request_id,
+            self.request_id,
             summary.schedule,
         )
 

@@ -3,7 +3,10 @@
 Needs the extra `sidecall[openai]`.
 """
 
+from sidecall.chat.approvals import ApprovalHook
 from sidecall.chat.events import (
+    ApprovalDecided,
+    ApprovalRequested,
     CallEvent,
     CallFinished,
     CallPartialOutput,
@@ -20,7 +23,7 @@ from sidecall.chat.events import (
     TurnFinished,
     TurnStarted,
 )
-from sidecall.chat.hint import REFERENCE_HINT
+from sidecall.chat.hint import REFERENCE_HINT, SESSION_REFERENCE_HINT
 from sidecall.chat.loop import ChatLoop
 from sidecall.chat.model import ModelError, Usage
 from sidecall.chat.options import ChatOptions, ChatResult, StoppedReason, Turn
@@ -28,6 +31,10 @@ from sidecall.chat.sync_loop import SyncChatLoop
 
 __all__ = [
     "REFERENCE_HINT",
+    "SESSION_REFERENCE_HINT",
+    "ApprovalDecided",
+    "ApprovalHook",
+    "ApprovalRequested",
     "CallEvent",
     "CallFinished",
     "CallPartialOutput",

@@ -1,7 +1,7 @@
 """The loop itself: model, tool calls, results, model."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from sidecall._rpc_errors import SidecallError
 from sidecall._tool_formats import ToolNames
@@ -9,7 +9,6 @@ from sidecall.chat import text
 from sidecall.chat.chat_completions import ChatCompletions
 from sidecall.chat.early import EarlyCalls
 from sidecall.chat.events import (
-    CallFinished,
     CallReady,
     Emitter,
     RefusalDelta,
@@ -17,29 +16,14 @@ from sidecall.chat.events import (
     TurnFinished,
     TurnStarted,
 )
+from sidecall.chat.execution import TurnExecution
 from sidecall.chat.history import TurnRecord, answer_open_calls
 from sidecall.chat.model import CallDone, Dialect, ModelTurn, StreamPart, TextPart, Usage
 from sidecall.chat.options import ChatOptions, ChatResult, StoppedReason, Turn
 from sidecall.chat.responses import Responses
+from sidecall.chat.services import Services
 from sidecall.chat.turn_calls import TurnCalls
-from sidecall.v1.execution_pb2 import ToolCall, ToolResult
 from sidecall.v1.tool_pb2 import Tool
-
-
-class Services(Protocol):
-    """What the loop needs from outside."""
-
-    async def list_tools(self) -> list[Tool]:
-        """Returns the tools of the sidecar."""
-        ...
-
-    async def execute(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
-        """Runs one turn's calls."""
-        ...
-
-    async def create(self, request: dict[str, Any]) -> Any:
-        """Asks the model; a streamed answer is an async iterable with `close()`."""
-        ...
 
 
 class Conversation:
@@ -186,18 +170,11 @@ class Conversation:
                 if announced.batch[index : index + 1] != [ready]:
                     await self._emit(CallReady(self._turn, index, ready))
             try:
-                if early is None or not await early.complete(calls, record):
-                    await self._execute(calls, record)
+                await TurnExecution(
+                    self._turn, calls, record, self._options, self._services, self._emit
+                ).run(early)
             except SidecallError as error:
                 record.fail(text.failed(error))
                 raise
         results = tuple(record.results[index] for index in sorted(record.results))
         return Turn(model_turn.text, tuple(batch), results, model_turn.usage)
-
-    async def _execute(self, calls: TurnCalls, record: TurnRecord) -> None:
-        answered = await self._services.execute(calls.batch)
-        results = [calls.settle(index, result) for index, result in enumerate(answered)]
-        for index, result in enumerate(results):
-            record.add_result(index, result)
-        for index, result in enumerate(results):
-            await self._emit(CallFinished(self._turn, index, result))

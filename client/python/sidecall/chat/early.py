@@ -19,7 +19,12 @@ from sidecall.chat.events import (
 )
 from sidecall.chat.history import TurnRecord
 from sidecall.chat.turn_calls import TurnCalls
-from sidecall.v1.execution_pb2 import BlockCause, ToolCall, ToolResult
+from sidecall.v1.execution_pb2 import (
+    EXECUTION_STATE_NOT_STARTED,
+    BlockCause,
+    ToolCall,
+    ToolResult,
+)
 from sidecall.v1.tool_service_pb2 import BatchEvent
 from sidecall.v1.tool_service_pb2 import CallFinished as ResultEvent
 
@@ -33,6 +38,13 @@ class EarlyCalls:
         emit: Is told what happens to the calls.
         timeout_s: Seconds for the calls from the seal; then what has not ended is
             cancelled, which gives it a result. None for no bound.
+        hold_unstarted: Whether results of calls that were not started are not reported: a
+            human's decision may start them later.
+
+    Attributes:
+        told: Indexes of the calls whose results were reported.
+        request_id: Key under which the calls may be sent again once they were released;
+            empty where there is none.
     """
 
     def __init__(
@@ -41,11 +53,16 @@ class EarlyCalls:
         open_stream: Callable[[], BatchStream],
         emit: Emitter,
         timeout_s: float | None,
+        *,
+        hold_unstarted: bool = False,
     ) -> None:
         self._turn = turn
         self._open_stream = open_stream
         self._emit = emit
         self._timeout_s = timeout_s
+        self._hold_unstarted = hold_unstarted
+        self.told: set[int] = set()
+        self.request_id = ""
         self._resources = AsyncExitStack()
         self._stream: BatchStream | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -93,8 +110,8 @@ class EarlyCalls:
             effect, and the calls are to be sent as one batch.
 
         Raises:
-            SidecallError: The turn failed after the calls were released. They are never
-                sent again, whatever the sidecar says.
+            SidecallError: The turn failed after the calls were released. Without a
+                `request_id` they are never sent again, whatever the sidecar says.
         """
         if self._sent != calls.batch[: len(self._sent)]:
             await self.abandon("the model changed a call that had been sent")
@@ -105,11 +122,13 @@ class EarlyCalls:
             return False
         self._record = record
         self._sealed = True
+        self.request_id = self._stream.request_id
         for index, result in self._results.items():
             record.add_result(index, result)
         await self._stream.seal()
         await self._wait(self._stream, self._reader)
         await self._stream.results()
+        self.request_id = self._stream.request_id
         return True
 
     async def _open(self) -> BatchStream:
@@ -132,14 +151,23 @@ class EarlyCalls:
                 if event.HasField("result"):
                     self._keep(event.result)
                 translated = _translate(self._turn, event)
-                if translated is not None and not self._given_up:
+                if translated is not None and not (self._given_up or self._holds(translated)):
                     await self._emit(translated)
+                    if isinstance(translated, CallFinished):
+                        self.told.add(translated.index)
         except SidecallError as error:
             if self._sealed:
                 raise
             why = str(error)
         if not self._sealed:
             await self.abandon(why)
+
+    def _holds(self, event: ChatEvent) -> bool:
+        return (
+            self._hold_unstarted
+            and isinstance(event, CallFinished)
+            and event.result.execution_state == EXECUTION_STATE_NOT_STARTED
+        )
 
     def _keep(self, finished: ResultEvent) -> None:
         index = finished.index

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sidecall.chat.model import Usage
-from sidecall.v1.execution_pb2 import ToolCall, ToolResult
+from sidecall.v1.execution_pb2 import Approval, ToolCall, ToolResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +124,44 @@ class CallPartialOutput(CallEvent):
 class CallFinished(CallEvent):
     """A call has its result.
 
+    Where the chat has an `approve` hook, calls that were not started are reported after
+    the decisions, which may start them. A call whose end was unknown is reported again
+    where the turn was sent again and told it.
+
     Attributes:
         result: The result.
     """
 
     result: ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested(CallEvent):
+    """A call waits for a human, and the chat's `approve` hook is asked next.
+
+    Attributes:
+        call_id: Id of the call.
+        tool_name: Name of the tool, as the sidecar knows it.
+        arguments: JSON text of what the call would run with: references resolved, defaults
+            applied.
+        approval_id: Id under which the decision is made.
+    """
+
+    call_id: str
+    tool_name: str
+    arguments: str
+    approval_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDecided(CallEvent):
+    """A human was asked about a call. The decision takes effect once all have answered.
+
+    Attributes:
+        approval: The decision; None where the question was left open.
+    """
+
+    approval: Approval | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from sidecall._durations import Timeout, optional_duration_s
 from sidecall._requests import ExecuteOptions
+from sidecall.chat.approvals import ApprovalHook
 from sidecall.chat.events import Hook
-from sidecall.chat.hint import REFERENCE_HINT
+from sidecall.chat.hint import REFERENCE_HINT, SESSION_REFERENCE_HINT
 from sidecall.chat.model import EndReason, Settings, Usage
 from sidecall.v1.execution_pb2 import ToolCall, ToolResult
 
@@ -15,6 +16,7 @@ StoppedReason = EndReason | Literal["max_turns"]
 """Why a chat stopped: why the model's last turn ended, or that it had no turn left."""
 
 _RESERVED = ("model", "messages", "input", "stream", "n")
+_RESERVED_BATCH = ("approvals", "request_id")
 
 
 @dataclass(kw_only=True)
@@ -30,12 +32,20 @@ class ChatOptions:
             started, progress and partial output events are reported with it only.
         max_turns: Most answers of the model in one run.
         hooks: Is told of each event.
+        approve: Is asked about each call that needs a human's approval; see `ApprovalHook`.
+            None: the model is told that a human has to decide, and goes on.
         reference_hint: Whether the model is told how calls refer to each other's results.
             The hint is sent with each request and never kept in the history.
         tools: Names of the tools to offer; None for all that the caller may use.
         context: Facts about the end user; tools and policies see them, the model does not.
+        session_id: Session that keeps the results of all turns, so that calls may refer to
+            those of earlier turns by their ids.
+        resend: Whether a turn whose connection is lost is sent again, under a request_id, so
+            that no call is run twice. Calls that have started then go on when the chat is
+            cancelled; without it they are cancelled.
         batch_timeout: Time for the tool calls of one turn, from the end of the turn: seconds,
-            or text such as "5s".
+            or text such as "5s". It does not run while humans decide, and begins anew after
+            their decisions.
         batch_options: Further options of each batch.
         request_options: Further arguments of the API's `create`; `tools` are added to
             those of the sidecar.
@@ -47,9 +57,12 @@ class ChatOptions:
     early_start: bool = False
     max_turns: int = 10
     hooks: Hook | None = None
+    approve: ApprovalHook | None = None
     reference_hint: bool = False
     tools: Sequence[str] | None = None
     context: Mapping[str, str] | None = None
+    session_id: str | None = None
+    resend: bool = False
     batch_timeout: Timeout | None = None
     batch_options: ExecuteOptions = field(default_factory=ExecuteOptions)
     request_options: Mapping[str, Any] = field(default_factory=dict)
@@ -67,17 +80,26 @@ class ChatOptions:
             raise ValueError(f"max_turns must be at least 1, not {self.max_turns}")
         if reserved := [name for name in _RESERVED if name in self.request_options]:
             raise ValueError(f"request_options may not hold {', '.join(reserved)}")
+        if reserved := [name for name in _RESERVED_BATCH if name in self.batch_options]:
+            raise ValueError(
+                f"batch_options may not hold {', '.join(reserved)}: they belong to one turn"
+            )
 
     def settings(self) -> Settings:
         """What each request to the model says."""
-        hint = REFERENCE_HINT if self.reference_hint else ""
-        return Settings(self.model, self.stream, hint, self.request_options)
+        in_session = self.batch().get("session_id")
+        hint = SESSION_REFERENCE_HINT if in_session else REFERENCE_HINT
+        return Settings(
+            self.model, self.stream, hint if self.reference_hint else "", self.request_options
+        )
 
     def batch(self) -> ExecuteOptions:
         """Options of each batch."""
         options = self.batch_options.copy()
         if self.context is not None:
             options["context"] = self.context
+        if self.session_id is not None:
+            options["session_id"] = self.session_id
         return options
 
 

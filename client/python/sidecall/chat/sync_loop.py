@@ -1,14 +1,17 @@
 """The chat loop for blocking code."""
 
+import inspect
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sidecall._batch_results import BatchResults
 from sidecall._client import Client
+from sidecall._requests import ExecuteOptions
 from sidecall.chat.conversation import Conversation
 from sidecall.chat.events import Emitter
 from sidecall.chat.options import ChatOptions, ChatResult
-from sidecall.v1.execution_pb2 import ToolCall, ToolResult
+from sidecall.v1.execution_pb2 import ToolCall
 from sidecall.v1.tool_pb2 import Tool
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ class SyncChatLoop(ChatOptions):
         self.check()
         if self.early_start:
             raise ValueError("early_start needs the asyncio ChatLoop")
+        if inspect.iscoroutinefunction(self.approve):
+            raise ValueError("approve is a plain function here; a coroutine needs the ChatLoop")
         self._conversation = Conversation(self, _Services(self), Emitter(self.hooks), None)
 
     @property
@@ -65,9 +70,11 @@ class _Services:
     async def list_tools(self) -> list[Tool]:
         return self._loop.client.list_tools()
 
-    async def execute(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
-        loop = self._loop
-        return loop.client.execute_batch(calls, timeout=loop.batch_timeout, **loop.batch())
+    async def execute(
+        self, calls: Sequence[ToolCall], options: ExecuteOptions, timeout_s: float | None
+    ) -> BatchResults:
+        options = {**self._loop.batch(), **options}
+        return self._loop.client.execute_batch(calls, timeout=timeout_s, **options)
 
     async def create(self, request: dict[str, Any]) -> Any:
         provider = self._loop.openai_client
@@ -75,6 +82,10 @@ class _Services:
         create: Any = provider.responses.create if responses else provider.chat.completions.create
         answer = create(**request)
         return _BlockingStream(answer) if request.get("stream") else answer
+
+    async def wait_for_all(self, waiting: Sequence[Coroutine[Any, Any, None]]) -> None:
+        for coroutine in waiting:
+            await coroutine
 
 
 class _BlockingStream:

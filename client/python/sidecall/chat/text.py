@@ -16,6 +16,10 @@ NOT_RUN_FILTER = (
     "NOT RUN: the answer that made this call was stopped by a content filter. None of its "
     "calls has taken effect."
 )
+APPROVAL_LOST = (
+    "NOT RUN: a human decided on this call, but too late: the tools no longer know the "
+    "question. Make the call again if it is still wanted."
+)
 NOT_SUPPORTED = "NOT RUN: only function tools can be called here."
 NO_RECIPIENT = "NOT RUN: each entry of tool_uses needs the name of a tool as recipient_name."
 TOO_DEEP = "NOT RUN: the parameters are nested too deeply."
