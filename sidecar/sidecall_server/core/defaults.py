@@ -29,9 +29,9 @@ class Limits:
         request_retention_s: Seconds for which the outcomes of a batch with a request id are
             remembered after its end.
         session_retention_s: Seconds for which a session's results are kept after its last
-            batch.
+            use.
         max_remembered_bytes: Bytes of the outcomes that are remembered by request id.
-        max_session_bytes: Bytes of the results that sessions keep.
+        max_session_bytes: Bytes of the results that sessions keep; one of them at most half.
         max_cache_bytes: Bytes of the results that answer identical calls.
     """
 

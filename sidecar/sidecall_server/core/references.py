@@ -25,6 +25,10 @@ class UnresolvedError(LookupError):
     """A reference names nothing, something ambiguous, or a path that does not exist."""
 
 
+class UnknownIdError(UnresolvedError):
+    """A reference names no call of the turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """One reference as it stands in an argument.
@@ -208,14 +212,15 @@ class Names:
         """Position of the call that an id means.
 
         Raises:
-            UnresolvedError: It means no call, or several.
+            UnknownIdError: It means no call.
+            UnresolvedError: It means several, or `@N` is out of range.
         """
         index = self.position(call_id)
         if index is not None:
             return index
         index = self._by_tool.get(call_id)
         if index is None:
-            raise UnresolvedError(
+            raise UnknownIdError(
                 f"{call_id!r} is neither the id of a call of this turn nor the name of a tool "
                 f"that it calls; use @1 to @{self._count} for a call by its position"
             )

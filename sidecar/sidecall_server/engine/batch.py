@@ -26,6 +26,7 @@ from sidecall_server.engine.bugs import internal_failure
 from sidecall_server.engine.deadlines import BATCH_OVER, Deadlines
 from sidecall_server.engine.registry import tool_not_found
 from sidecall_server.engine.resolver import Resolver
+from sidecall_server.engine.sessions import Sessions
 from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.watchdog import NEVER, Watchdog
 from sidecall_server.policy.build import ToolPolicies
@@ -39,6 +40,7 @@ class Host(Protocol):
     admission: Admission
     watchdog: Watchdog
     slices: Slices
+    sessions: Sessions
 
     def abandon(self, call: Call) -> None:
         """Tells a running attempt to end; its outcome is already set."""
@@ -81,12 +83,13 @@ class Batch:
         self._now_ns = host.clock.now_ns
         self._watchdog = host.watchdog
         self._admission = host.admission
+        self._sessions = host.sessions
         self.tools = tools
         self.options = options
         self.observer = observer
         self.calls: dict[int, Call] = {}
         self.plan = Plan(options.mode, options.on_failure)
-        self.resolver = Resolver(self.calls, tools, limits)
+        self.resolver = Resolver(self.calls, tools, limits, host.sessions.finder(options))
         self.edges: dict[int, list[int]] = {}
         self.refused: dict[int, Failure] = {}
         self.held: set[int] = set()
@@ -258,6 +261,8 @@ class Batch:
 
     def _complete(self) -> None:
         if self._closed and not self._unfinished and not self.done.done():
+            if self.options.session_id:
+                self._sessions.add_calls(self.options, self.calls.values())
             self.done.set_result(None)
 
     def give_up(self, call: Call, reason: Reason, message: str) -> None:

@@ -16,6 +16,7 @@ from sidecall_server.engine.bugs import internal_error
 from sidecall_server.engine.intake import take_in
 from sidecall_server.engine.registry import Registry
 from sidecall_server.engine.runner import Runner
+from sidecall_server.engine.sessions import Sessions
 from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.watchdog import NEVER, Watchdog
 from sidecall_server.policy.concurrency import LimiterStatistics
@@ -50,6 +51,7 @@ class Engine:
         slices: Keeps turns on the event loop short.
         watchdog: The timer of all deadlines.
         admission: Permits and turns.
+        sessions: Results of earlier turns.
         draining: Done when no batch is accepted any more.
     """
 
@@ -62,6 +64,7 @@ class Engine:
         self.watchdog = Watchdog(clock, self._expire)
         self._runner = Runner(loop, clock, self.slices, self.watchdog, limits.max_concurrency)
         self.admission = self._runner.admission
+        self.sessions = Sessions(limits, clock)
         self._open: set[Batch] = set()
         self._next_close: asyncio.Future[None] | None = None
         self.draining: asyncio.Future[None] = loop.create_future()
@@ -176,6 +179,7 @@ class Engine:
         self.cancel_open()
         await self._runner.stop(grace_s)
         self.watchdog.stop()
+        self.sessions.stop()
 
     def statistics(self) -> EngineStatistics:
         """Its state now."""

@@ -54,7 +54,7 @@ async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
             dependencies = resolver.dependencies(call, ids, names.find)
             if isinstance(dependencies, Failure):
                 batch.refused[call.index] = dependencies
-            else:
+            elif dependencies:
                 batch.edges[call.index] = dependencies
         await slices.breathe()
     refuse_cycles(batch)

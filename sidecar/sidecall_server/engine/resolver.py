@@ -16,6 +16,9 @@ from sidecall_server.policy.build import ToolPolicies
 Finder = Callable[[str], int]
 """Gives the position of the call that an id means; raises UnresolvedError."""
 
+FindEarlier = Callable[[str], Success | Reason | None]
+"""Gives the result of a call of an earlier turn by its id, or why it has none."""
+
 
 class Resolver:
     """Finds and resolves the references of one batch.
@@ -26,10 +29,24 @@ class Resolver:
         results: Calls by position, for their outcomes.
     """
 
-    __slots__ = ("_json", "_limits", "_resolved_bytes", "_tools", "names", "results", "values")
+    __slots__ = (
+        "_earlier",
+        "_find_earlier",
+        "_json",
+        "_limits",
+        "_resolved_bytes",
+        "_tools",
+        "names",
+        "results",
+        "values",
+    )
 
     def __init__(
-        self, results: dict[int, Call], tools: Mapping[str, ToolPolicies], limits: Limits
+        self,
+        results: dict[int, Call],
+        tools: Mapping[str, ToolPolicies],
+        limits: Limits,
+        find_earlier: FindEarlier | None = None,
     ) -> None:
         self.names = Names()
         self.values: dict[int, Arguments] = {}
@@ -37,7 +54,9 @@ class Resolver:
         self._tools = tools
         self._limits = limits
         self._resolved_bytes = 0
-        self._json: dict[int, Any] = {}
+        self._json: dict[int | str, Any] = {}
+        self._find_earlier = find_earlier
+        self._earlier: dict[str, Success] = {}
 
     def ids(self, call: Call) -> list[str]:
         """The ids that a call refers to or depends on, in order of occurrence."""
@@ -53,11 +72,37 @@ class Resolver:
         return ids
 
     def dependencies(self, call: Call, ids: list[str], find: Finder) -> list[int] | Failure:
-        """Positions of the calls that ids mean, or why one of them means none."""
+        """Positions of the calls that ids mean, or why one of them means none.
+
+        A call of an earlier turn of the session has no position; its result is kept here,
+        whatever the session forgets meanwhile.
+        """
+        positions = []
         try:
-            return [find(call_id) for call_id in ids]
+            for call_id in ids:
+                try:
+                    positions.append(find(call_id))
+                except references.UnknownIdError as error:
+                    self._keep_earlier(call_id, error)
         except references.UnresolvedError as error:
             return unresolved(call.request, str(error))
+        return positions
+
+    def _keep_earlier(self, call_id: str, error: references.UnknownIdError) -> None:
+        if self._find_earlier is None:
+            raise error
+        if call_id in self._earlier:
+            return
+        result = self._find_earlier(call_id)
+        if result is None:
+            raise references.UnresolvedError(
+                f"{error}; and no call with that id is remembered of the earlier turns"
+            )
+        if isinstance(result, Reason):
+            raise references.UnresolvedError(
+                f"the call {call_id!r} of an earlier turn has no result ({result.name})"
+            )
+        self._earlier[call_id] = result
 
     def arguments(self, call: Call) -> Arguments | Failure | None:
         """A call's arguments with references resolved; None where it holds none.
@@ -83,12 +128,9 @@ class Resolver:
         return call.options.references and (entry is None or entry.spec.references)
 
     def _lookup(self, reference: Reference) -> Any:
-        index = self.names.find(reference.id)
-        outcome = self.results[index].outcome
-        if not isinstance(outcome, Success):
-            raise references.UnresolvedError(f"{reference} has no result")
+        key, outcome = self._find(reference)
         if reference.pointer:
-            part = self._part(reference, index, outcome)
+            part = self._part(reference, key, outcome)
             text, is_json = (
                 (part, False) if isinstance(part, str) else (to_json(part).decode(), True)
             )
@@ -98,11 +140,21 @@ class Resolver:
         # A tool may change what it is given: each call gets a value of its own.
         return from_json(text) if is_json else text
 
-    def _part(self, reference: Reference, index: int, outcome: Success) -> Any:
-        if index not in self._json:
-            self._json[index] = from_json(outcome.text) if outcome.is_json else _read(outcome.text)
+    def _find(self, reference: Reference) -> tuple[int | str, Success]:
+        earlier = self._earlier.get(reference.id)
+        if earlier is not None:
+            return reference.id, earlier
+        index = self.names.find(reference.id)
+        outcome = self.results[index].outcome
+        if not isinstance(outcome, Success):
+            raise references.UnresolvedError(f"{reference} has no result")
+        return index, outcome
+
+    def _part(self, reference: Reference, key: int | str, outcome: Success) -> Any:
+        if key not in self._json:
+            self._json[key] = from_json(outcome.text) if outcome.is_json else _read(outcome.text)
         try:
-            return references.follow(self._json[index], reference.pointer)
+            return references.follow(self._json[key], reference.pointer)
         except references.UnresolvedError as error:
             raise references.UnresolvedError(f"{reference}: {error}") from None
 

@@ -1,0 +1,225 @@
+"""Sessions: results of earlier turns that later ones may refer to."""
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from sidecall_server.core.call import BatchOptions, Call
+from sidecall_server.core.defaults import Limits
+from sidecall_server.core.outcome import Outcome, Reason, Success
+from sidecall_server.core.ports import Clock
+from sidecall_server.engine.watchdog import NEVER, Watchdog
+from sidecall_server.policy.memory import memory_of
+
+_NO_RESULT = Success("")
+
+
+class _Kept(NamedTuple):
+    result: Success | Reason
+    size: int
+
+
+class _Session:
+    """Results by call id, the oldest first."""
+
+    __slots__ = ("results", "size", "used_ns")
+
+    def __init__(self) -> None:
+        self.results: OrderedDict[str, _Kept] = OrderedDict()
+        self.size = 0
+        self.used_ns = 0
+
+    def put(self, call_id: str, kept: _Kept) -> None:
+        self.remove(call_id)
+        self.results[call_id] = kept
+        self.size += kept.size
+
+    def remove(self, call_id: str) -> None:
+        kept = self.results.pop(call_id, None)
+        if kept is not None:
+            self.size -= kept.size
+
+    def evict(self) -> None:
+        _, kept = self.results.popitem(last=False)
+        self.size -= kept.size
+
+
+class _Owner:
+    """The sessions of one identity by id, the least recently used first."""
+
+    __slots__ = ("sessions", "size")
+
+    def __init__(self) -> None:
+        self.sessions: OrderedDict[str, _Session] = OrderedDict()
+        self.size = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatistics:
+    """What sessions hold.
+
+    Attributes:
+        sessions: Sessions that are remembered.
+        results: Results in them, failures included.
+        bytes: Memory that these take, about.
+        evicted: Results that were dropped before their time, for want of room.
+    """
+
+    sessions: int
+    results: int
+    bytes: int
+    evicted: int
+
+
+class Sessions:
+    """The sessions of one sidecar. Made and used on one event loop.
+
+    Each identity has its own: nobody else can read them. A session is forgotten when it
+    has not been used for `Limits.session_retention_s`; to find a result, or to add some, is
+    to use it. Where memory is short the oldest results go first: of the session that has
+    too many, or of the least recently used one of the identity that has most.
+    """
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._clock = clock
+        self._watchdog = Watchdog(clock, self._expire)
+        self._retention_ns = round(limits.session_retention_s * 1e9)
+        self._max_bytes = limits.max_session_bytes
+        self._max_bytes_each = limits.max_session_bytes // 2
+        self._owners: dict[str, _Owner] = {}
+        self._size = 0
+        self._evicted = 0
+
+    def find(self, identity: str, session_id: str, call_id: str) -> Success | Reason | None:
+        """The result of the latest call with an id.
+
+        Returns:
+            The result without its parts; why there is none where the call failed, with
+            RESULT_TOO_LARGE for one that no session can hold; None where no such call is
+            remembered.
+        """
+        session = self._use(identity, session_id)
+        kept = session.results.get(call_id) if session is not None else None
+        return kept.result if kept is not None else None
+
+    def finder(self, options: BatchOptions) -> Callable[[str], Success | Reason | None] | None:
+        """What finds results in the session of a batch; None where it names none."""
+        if not options.session_id:
+            return None
+        return partial(self.find, options.identity, options.session_id)
+
+    def add(self, identity: str, session_id: str, results: Iterable[tuple[str, Outcome]]) -> None:
+        """Adds results by call id, in order; a later one replaces an earlier one."""
+        session = self._use(identity, session_id) or self._open(identity, session_id)
+        before = session.size
+        for call_id, outcome in results:
+            session.put(call_id, self._keep(call_id, outcome))
+        while session.size > self._max_bytes_each:
+            session.evict()
+            self._evicted += 1
+        self._account(identity, session_id, session.size - before)
+        while self._size > self._max_bytes:
+            self._make_room()
+
+    def add_calls(self, options: BatchOptions, calls: Iterable[Call]) -> None:
+        """Adds the results of a batch, in the order of its calls.
+
+        What was replayed is older than what the session has under the same id.
+        """
+        identity, session_id = options.identity, options.session_id
+        self.add(
+            identity,
+            session_id,
+            [
+                (call.request.id, call.outcome)
+                for call in sorted(calls, key=lambda call: call.index)
+                if call.request.id
+                and call.outcome is not None
+                and not (
+                    call.replayed and self.find(identity, session_id, call.request.id) is not None
+                )
+            ],
+        )
+
+    def stop(self) -> None:
+        """Forgets all sessions."""
+        self._watchdog.stop()
+        self._owners.clear()
+        self._size = 0
+
+    def statistics(self) -> SessionStatistics:
+        """Their state now."""
+        sessions = [session for o in self._owners.values() for session in o.sessions.values()]
+        results = sum(len(session.results) for session in sessions)
+        return SessionStatistics(len(sessions), results, self._size, self._evicted)
+
+    def _keep(self, call_id: str, outcome: Outcome) -> _Kept:
+        """What is remembered of an outcome; references read no parts."""
+        overhead = sys.getsizeof(call_id) + memory_of(_NO_RESULT)
+        if not isinstance(outcome, Success):
+            return _Kept(outcome.reason, overhead)
+        bare = Success(outcome.text, outcome.is_json) if outcome.parts else outcome
+        size = sys.getsizeof(call_id) + memory_of(bare)
+        if size > self._max_bytes_each:
+            return _Kept(Reason.RESULT_TOO_LARGE, overhead)
+        return _Kept(bare, size)
+
+    def _use(self, identity: str, session_id: str) -> _Session | None:
+        owner = self._owners.get(identity)
+        session = owner.sessions.get(session_id) if owner is not None else None
+        if owner is None or session is None:
+            return None
+        now_ns = self._clock.now_ns()
+        if session.used_ns + self._retention_ns <= now_ns:
+            self._forget(identity, session_id)
+            return None
+        session.used_ns = now_ns
+        owner.sessions.move_to_end(session_id)
+        return session
+
+    def _open(self, identity: str, session_id: str) -> _Session:
+        session = _Session()
+        session.used_ns = self._clock.now_ns()
+        self._owners.setdefault(identity, _Owner()).sessions[session_id] = session
+        self._watchdog.arm(session.used_ns + self._retention_ns)
+        return session
+
+    def _account(self, identity: str, session_id: str, growth: int) -> None:
+        """Takes note that a session has grown or shrunk; an empty one is forgotten."""
+        owner = self._owners[identity]
+        owner.size += growth
+        self._size += growth
+        if not owner.sessions[session_id].results:
+            self._forget(identity, session_id)
+
+    def _forget(self, identity: str, session_id: str) -> None:
+        owner = self._owners[identity]
+        session = owner.sessions.pop(session_id)
+        owner.size -= session.size
+        self._size -= session.size
+        if not owner.sessions:
+            del self._owners[identity]
+
+    def _make_room(self) -> None:
+        identity, owner = max(self._owners.items(), key=lambda item: item[1].size)
+        session_id, session = next(iter(owner.sessions.items()))
+        before = session.size
+        session.evict()
+        self._evicted += 1
+        self._account(identity, session_id, session.size - before)
+
+    def _expire(self, now_ns: int) -> int:
+        """Forgets what has not been used for long; returns when to look again."""
+        next_ns = NEVER
+        for identity, owner in list(self._owners.items()):
+            while owner.sessions:
+                session_id, session = next(iter(owner.sessions.items()))
+                expires_ns = session.used_ns + self._retention_ns
+                if expires_ns > now_ns:
+                    next_ns = min(next_ns, expires_ns)
+                    break
+                self._forget(identity, session_id)
+        return next_ns
