@@ -9,7 +9,7 @@ import pytest
 from tests.interaction.chat.conftest import Chat, StartChat, answers
 from tests.support.fake_tool_service import FakeToolService, RpcFailure
 
-from sidecall import SidecallError
+from sidecall import SidecallError, approve
 from sidecall.chat import CallFinished, ChatEvent, ErrorOccurred
 from sidecall.scripted import ModelRequest, ScriptedCall, ScriptedTurn
 from sidecall.scripted.validation import refusal
@@ -57,12 +57,18 @@ async def assert_goes_on(chat: Chat, way: dict[str, Any]) -> None:
     assert (await chat.loop.run("Stop.")).text == "Stopped."
 
 
+@pytest.mark.parametrize("approved", [False, True], ids=["free", "approved"])
 @pytest.mark.parametrize("awaits", [False, True], ids=["after", "inside"])
 async def test_cancelled_at_any_event(
-    start_chat: StartChat, way: dict[str, Any], awaits: bool
+    start_chat: StartChat,
+    sidecar: FakeToolService,
+    way: dict[str, Any],
+    awaits: bool,
+    approved: bool,
 ) -> None:
     """Cancels in or right after the k-th event, for every k, until a chat runs through."""
-    chat = await start_chat(*[any_request] * 1000, **way)
+    sidecar.tools["transfer"].needs_approval = approved
+    chat = await start_chat(*[any_request] * 1000, approve=approve, **way)
     cancelled_at = 0
     tasks: list[asyncio.Task[Any]] = []
     while True:

@@ -77,6 +77,8 @@ async def test_context_and_batch_options_reach_the_sidecar(
         ({"batch_timeout": 0}, "duration"),
         ({"batch_timeout": "soon"}, "duration"),
         ({"request_options": {"messages": []}}, "messages"),
+        ({"batch_options": {"request_id": "r"}}, "request_id"),
+        ({"batch_options": {"approvals": []}}, "approvals"),
     ],
 )
 async def test_senseless_options_are_refused(options: dict[str, Any], complaint: str) -> None:
