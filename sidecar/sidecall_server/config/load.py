@@ -3,9 +3,12 @@
 import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from sidecall_server.config.errors import ConfigError
+from sidecall_server.config.file import NO_FILE, read_config_file
+from sidecall_server.config.policies import PolicyTable
 from sidecall_server.config.settings import (
     DEFAULT_DRAIN_S,
     OPTIONS,
@@ -42,6 +45,8 @@ class _Loader:
         self._flags = flags
         self._environ = environ
         self._origins: dict[str, Origin] = {}
+        _, path = self._given("config")
+        self._file = read_config_file(Path(path), environ) if path else NO_FILE
 
     def settings(self) -> Settings:
         defaults = Settings()
@@ -52,20 +57,32 @@ class _Loader:
         }
         if self._origins["drain_timeout_s"].kind == "default":
             chosen["drain_timeout_s"] = self._drain_default_s()
-        made = Settings(**chosen, limits=Limits(**limits), origins=self._origins)
+        groups = self._file.groups
+        made = Settings(
+            **chosen,
+            limits=Limits(**limits),
+            groups=groups,
+            policies=PolicyTable(self._file.entries, tuple(groups)),
+            files=self._file.files,
+            origins={**self._origins, **self._file.group_origins},
+        )
         if not made.listen:
             raise ConfigError(f"{made.where('listen')}: at least one address is needed")
         return _with_batch_limit(made)
 
     def _choose(self, name: str, default: Any) -> Any:
         origin, value = self._given(name)
+        if origin.kind != "default":
+            value = read_setting(name, origin.name, value, default)
+        elif name in self._file.values:
+            origin, value = self._file.values[name]
+        else:
+            value = default
         self._origins[name] = origin
-        return (
-            default if origin.kind == "default" else read_setting(name, origin.name, value, default)
-        )
+        return value
 
     def _given(self, name: str) -> tuple[Origin, Any]:
-        """What gives a setting, and its value."""
+        """The flag or variable that gives a setting, and its value."""
         option = name.removesuffix("_s")
         flag = self._flags.get(name)
         if flag is not None and flag != ():

@@ -27,7 +27,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def read_setting(name: str, where: str, value: Any, default: Any) -> Any:
+def read_setting(name: str, where: str, value: Any, default: Any, *, secret: bool = False) -> Any:
     """The value of a setting.
 
     Args:
@@ -35,6 +35,7 @@ def read_setting(name: str, where: str, value: Any, default: Any) -> Any:
         where: What to call it in messages.
         value: What was given.
         default: Its default, whose type it has.
+        secret: Whether no message may show it.
 
     Raises:
         ConfigError: The value is wrong.
@@ -44,7 +45,7 @@ def read_setting(name: str, where: str, value: Any, default: Any) -> Any:
     if name == "log_level":
         return _log_level(where, str(value))
     if name == "store":
-        return store_url(where, str(value))
+        return _store(where, str(value), secret=secret)
     if isinstance(default, str):
         return str(value)
     if isinstance(default, float):
@@ -83,20 +84,6 @@ def duration_s(where: str, value: str | float) -> float:
     return seconds
 
 
-def store_url(where: str, text: str) -> str:
-    """The name of a store.
-
-    Raises:
-        ConfigError: It names none. The message shows no password.
-    """
-    if STORE.fullmatch(text) is None:
-        raise ConfigError(
-            f"{where}: {shown(masked_url(text))} is not a store: memory, sqlite:///relative.db "
-            "or sqlite:////absolute.db"
-        )
-    return text
-
-
 def masked_url(text: str) -> str:
     """A URL without the user and the password in it."""
     return re.sub(r"://(?!/).*@", f"://{MASK}@", text)
@@ -106,6 +93,16 @@ def shown(value: Any) -> str:
     """A value in a message: short, and in quotes."""
     text = str(value)
     return repr(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")
+
+
+def _store(where: str, text: str, *, secret: bool) -> str:
+    if STORE.fullmatch(text) is None:
+        what = "its value" if secret else shown(masked_url(text))
+        raise ConfigError(
+            f"{where}: {what} is not a store: memory, sqlite:///relative.db or "
+            "sqlite:////absolute.db"
+        )
+    return text
 
 
 def _log_level(where: str, text: str) -> str:
