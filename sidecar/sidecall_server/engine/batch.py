@@ -32,6 +32,9 @@ from sidecall_server.engine.watchdog import NEVER, Watchdog
 from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.concurrency import Limiter
 
+_KEPT_AT_ONCE = 500
+"""Results that are added to a session in one turn of the event loop."""
+
 
 class Host(Protocol):
     """What a batch needs of the engine."""
@@ -105,6 +108,7 @@ class Batch:
         self._applying = False
         self._closed = False
         self._swept = False
+        self._unkept: list[int] | None = None  # what is to be added to the session
         self._over: Failure | None = None  # why no call starts any more
         self.independent = False
 
@@ -261,9 +265,19 @@ class Batch:
 
     def _complete(self) -> None:
         if self._closed and not self._unfinished and not self.done.done():
-            if self.options.session_id:
-                self._sessions.add_calls(self.options, self.calls.values())
+            if self.options.session_id and not self._keep_results():
+                # Large batches come back to this, so that others get a turn in between.
+                self.done.get_loop().call_soon(self._complete)
+                return
             self.done.set_result(None)
+
+    def _keep_results(self) -> bool:
+        """Adds some results to the session; whether all are there."""
+        if self._unkept is None:
+            self._unkept = sorted(self.calls, reverse=True)
+        some = [self._unkept.pop() for _ in range(min(_KEPT_AT_ONCE, len(self._unkept)))]
+        self._sessions.add_calls(self.options, [self.calls[index] for index in some])
+        return not self._unkept
 
     def give_up(self, call: Call, reason: Reason, message: str) -> None:
         """Makes a call final that is not, wherever it is; a running attempt is told to end."""

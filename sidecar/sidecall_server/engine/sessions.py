@@ -1,11 +1,9 @@
 """Sessions: results of earlier turns that later ones may refer to."""
 
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from sidecall_server.core.call import BatchOptions, Call
 from sidecall_server.core.defaults import Limits
@@ -14,12 +12,10 @@ from sidecall_server.core.ports import Clock
 from sidecall_server.engine.watchdog import NEVER, Watchdog
 from sidecall_server.policy.memory import memory_of
 
-_NO_RESULT = Success("")
+_FAILURE_BYTES = memory_of(Success(""))
 
-
-class _Kept(NamedTuple):
-    result: Success | Reason
-    size: int
+Kept = Success | Reason
+"""What is remembered of a call: its result without parts, or why it has none."""
 
 
 class _Session:
@@ -28,23 +24,23 @@ class _Session:
     __slots__ = ("results", "size", "used_ns")
 
     def __init__(self) -> None:
-        self.results: OrderedDict[str, _Kept] = OrderedDict()
+        self.results: OrderedDict[str, Kept] = OrderedDict()
         self.size = 0
         self.used_ns = 0
 
-    def put(self, call_id: str, kept: _Kept) -> None:
-        self.remove(call_id)
+    def put(self, call_id: str, kept: Kept) -> None:
+        old = self.results.pop(call_id, None)
+        if old is not None:
+            self.size -= _size(call_id, old)
         self.results[call_id] = kept
-        self.size += kept.size
-
-    def remove(self, call_id: str) -> None:
-        kept = self.results.pop(call_id, None)
-        if kept is not None:
-            self.size -= kept.size
+        self.size += _size(call_id, kept)
 
     def evict(self) -> None:
-        _, kept = self.results.popitem(last=False)
-        self.size -= kept.size
+        self.size -= _size(*self.results.popitem(last=False))
+
+
+def _size(call_id: str, kept: Kept) -> int:
+    return len(call_id) + (memory_of(kept) if type(kept) is Success else _FAILURE_BYTES)
 
 
 class _Owner:
@@ -93,7 +89,7 @@ class Sessions:
         self._size = 0
         self._evicted = 0
 
-    def find(self, identity: str, session_id: str, call_id: str) -> Success | Reason | None:
+    def find(self, identity: str, session_id: str, call_id: str) -> Kept | None:
         """The result of the latest call with an id.
 
         Returns:
@@ -102,10 +98,9 @@ class Sessions:
             remembered.
         """
         session = self._use(identity, session_id)
-        kept = session.results.get(call_id) if session is not None else None
-        return kept.result if kept is not None else None
+        return session.results.get(call_id) if session is not None else None
 
-    def finder(self, options: BatchOptions) -> Callable[[str], Success | Reason | None] | None:
+    def finder(self, options: BatchOptions) -> Callable[[str], Kept | None] | None:
         """What finds results in the session of a batch; None where it names none."""
         if not options.session_id:
             return None
@@ -125,24 +120,20 @@ class Sessions:
             self._make_room()
 
     def add_calls(self, options: BatchOptions, calls: Iterable[Call]) -> None:
-        """Adds the results of a batch, in the order of its calls.
+        """Adds the results of calls of a batch, in order.
 
         What was replayed is older than what the session has under the same id.
         """
         identity, session_id = options.identity, options.session_id
-        self.add(
-            identity,
-            session_id,
-            [
-                (call.request.id, call.outcome)
-                for call in sorted(calls, key=lambda call: call.index)
-                if call.request.id
-                and call.outcome is not None
-                and not (
-                    call.replayed and self.find(identity, session_id, call.request.id) is not None
-                )
-            ],
-        )
+        results = []
+        for call in calls:
+            call_id, outcome = call.request.id, call.outcome
+            if not call_id or outcome is None:
+                continue
+            if call.replayed and self.find(identity, session_id, call_id) is not None:
+                continue
+            results.append((call_id, outcome))
+        self.add(identity, session_id, results)
 
     def stop(self) -> None:
         """Forgets all sessions."""
@@ -156,16 +147,14 @@ class Sessions:
         results = sum(len(session.results) for session in sessions)
         return SessionStatistics(len(sessions), results, self._size, self._evicted)
 
-    def _keep(self, call_id: str, outcome: Outcome) -> _Kept:
+    def _keep(self, call_id: str, outcome: Outcome) -> Kept:
         """What is remembered of an outcome; references read no parts."""
-        overhead = sys.getsizeof(call_id) + memory_of(_NO_RESULT)
         if not isinstance(outcome, Success):
-            return _Kept(outcome.reason, overhead)
-        bare = Success(outcome.text, outcome.is_json) if outcome.parts else outcome
-        size = sys.getsizeof(call_id) + memory_of(bare)
-        if size > self._max_bytes_each:
-            return _Kept(Reason.RESULT_TOO_LARGE, overhead)
-        return _Kept(bare, size)
+            return outcome.reason
+        kept = Success(outcome.text, outcome.is_json) if outcome.parts else outcome
+        # What no session can hold must not be mistaken for what was never called.
+        is_too_large = _size(call_id, kept) > self._max_bytes_each
+        return Reason.RESULT_TOO_LARGE if is_too_large else kept
 
     def _use(self, identity: str, session_id: str) -> _Session | None:
         owner = self._owners.get(identity)

@@ -9,6 +9,7 @@ from sidecall_server.core.call import BatchOptions, Call, ToolCall
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import BlobPart, ExecutionState, Failure, Reason, Success
 from sidecall_server.engine.sessions import Sessions
+from sidecall_server.policy.memory import memory_of
 
 MINE = ("alice", "s1")
 FAILED = Failure(Reason.TOOL_FAILED, "It failed.", ExecutionState.COMPLETED)
@@ -140,13 +141,14 @@ def test_a_bound_that_holds_nothing_keeps_nothing() -> None:
 def test_memory_is_that_of_what_is_kept() -> None:
     made = sessions(max_session_bytes=120_000)
     for number in range(300):
-        call_id = f"c{number % 11}"
-        made.add(f"u{number % 3}", f"s{number % 13}", [(call_id, Success("x" * number * 31))])
+        results = [(f"c{number % 11}", Success("x" * number * 31))]
+        made.add(f"u{number % 3}", f"s{number % 13}", results)
         total = sum(
-            kept.size
+            memory_of(kept) + len(call_id)
             for owner in made._owners.values()
             for session in owner.sessions.values()
-            for kept in session.results.values()
+            for call_id, kept in session.results.items()
+            if isinstance(kept, Success)
         )
         assert made.statistics().bytes == total <= 120_000
 
@@ -155,7 +157,7 @@ def test_what_was_replayed_is_older_than_what_is_known() -> None:
     made = sessions()
     options = BatchOptions(identity="alice", session_id="s1")
     made.add_calls(options, [finished(0, "a", "new")])
-    replayed = [finished(1, "b", "kept", replayed=True), finished(0, "a", "old", replayed=True)]
+    replayed = [finished(0, "a", "old", replayed=True), finished(1, "b", "kept", replayed=True)]
     made.add_calls(options, replayed)
 
     assert text(made, *MINE, "a") == "new"
@@ -165,7 +167,7 @@ def test_what_was_replayed_is_older_than_what_is_known() -> None:
 def test_calls_without_an_id_cannot_be_meant() -> None:
     made = sessions()
     options = BatchOptions(identity="alice", session_id="s1")
-    made.add_calls(options, [finished(1, "a", "later"), finished(0, "a", "earlier")])
+    made.add_calls(options, [finished(0, "a", "earlier"), finished(1, "a", "later")])
     made.add_calls(options, [finished(0, "", "nameless")])
 
     assert text(made, *MINE, "a") == "later"

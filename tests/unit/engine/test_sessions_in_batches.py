@@ -173,6 +173,24 @@ async def test_references_that_are_off_add_results_all_the_same(talk: Conversati
     assert text_of(call) == "$ref:nothing"
 
 
+async def test_all_results_of_a_large_turn_are_there_when_it_is_answered(
+    talk: Conversation,
+) -> None:
+    b = talk.bench
+    calls = [
+        ToolCall(f"c{number % 30}", "echo", f'{{"text": "{number}"}}') for number in range(1500)
+    ]
+    turn = await b.start(calls, identity="alice", session_id="s1")
+    find = b.engine.sessions.find
+    assert turn.done
+
+    found = [find("alice", "s1", f"c{number}") for number in range(30)]
+
+    assert [kept.text for kept in found if isinstance(kept, Success)] == [
+        str(number) for number in range(1470, 1500)
+    ]
+
+
 class Streamed:
     """A turn of the session that is sent call by call."""
 
