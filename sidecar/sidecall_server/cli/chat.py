@@ -11,6 +11,7 @@ import click
 
 from sidecall import SidecallError
 from sidecall.chat import ChatLoop
+from sidecall_server.cli.chat_approvals import ask
 from sidecall_server.cli.chat_view import ChatView
 from sidecall_server.cli.connection import connect, endpoint_options, explained, run, stop_signals
 from sidecall_server.cli.errors import SettingsError
@@ -58,7 +59,8 @@ def command(
 
     With QUESTION it answers that and ends; without, it asks for questions until the end of
     the input. Answers are streamed, and calls of tools that only read start while the model
-    still writes.
+    still writes. At a terminal it asks about calls that need approval; elsewhere they are
+    left open.
     """
     choice = ModelChoice(**model)
     if not (choice.scripted or choice.has_provider):
@@ -90,6 +92,7 @@ async def _open(stack: AsyncExitStack, choices: _Choices) -> tuple[ChatLoop, Cha
         reference_hint=True,
         max_turns=choices.max_turns,
         hooks=view,
+        approve=ask if sys.stdin is not None and sys.stdin.isatty() else None,
     )
     return loop, view
 

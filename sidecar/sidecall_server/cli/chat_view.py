@@ -5,10 +5,13 @@ import time
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from sidecall import is_ok
 from sidecall.chat import (
+    ApprovalDecided,
+    ApprovalRequested,
     CallFinished,
     CallProgress,
     CallQueued,
@@ -21,7 +24,7 @@ from sidecall.chat import (
     TurnFinished,
     TurnStarted,
 )
-from sidecall.v1.execution_pb2 import ToolResult
+from sidecall.v1.execution_pb2 import DECISION_APPROVE, ToolResult
 from sidecall_server.cli.output import clip, printable
 from sidecall_server.cli.results import outcome
 from sidecall_server.cli.waterfall import draw
@@ -73,6 +76,8 @@ class ChatView:
                 self._finish(event)
             case EarlyStartAbandoned():
                 self._line("↺", None, f"calls are sent again: {event.reason}", "yellow")
+            case ApprovalRequested() | ApprovalDecided():
+                self._approval(event)
             case TurnFinished():
                 self._end_text()
                 if self._waterfalls and self._results:
@@ -89,6 +94,23 @@ class ChatView:
             self._line("◦", event.index, f"waits for {others}", "cyan")
         elif event.cause == "BLOCK_CAUSE_SEAL":
             self._line("◦", event.index, "has effects, so it waits for the model's end", "cyan")
+
+    def _approval(self, event: ApprovalRequested | ApprovalDecided) -> None:
+        if isinstance(event, ApprovalRequested):
+            self._line("?", event.index, f"{event.tool_name} needs approval to run with", "cyan")
+            # Whole, since this is what somebody decides on.
+            arguments = Text(printable(event.arguments))
+            self._console.print(Padding(arguments, (0, 0, 0, _HEAD_CELLS)))
+            return
+        approval = event.approval
+        if approval is None:
+            self._line("·", event.index, "left open", "cyan")
+        elif approval.decision == DECISION_APPROVE:
+            edited = f"approved with {approval.arguments}" if approval.arguments else "approved"
+            self._line("✓", event.index, edited, "green")
+        else:
+            comment = f": {approval.comment}" if approval.comment else ""
+            self._line("✗", event.index, f"rejected{comment}", "red")
 
     def _finish(self, event: CallFinished) -> None:
         result = event.result

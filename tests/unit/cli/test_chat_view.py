@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from sidecall import ToolCall, ToolResult
+from sidecall import ToolCall, ToolResult, approve, reject
 from sidecall.chat import (
+    ApprovalDecided,
+    ApprovalRequested,
     CallFinished,
     CallProgress,
     CallQueued,
@@ -64,10 +66,22 @@ def test_results() -> None:
         ),
         (CallProgress(1, 0, 3, 7, "copying"), "… @1 3 copying"),
         (EarlyStartAbandoned(1, "why"), "↺ calls are sent again: why"),
+        (ApprovalDecided(1, 0, None), "· @1 left open"),
+        (ApprovalDecided(1, 0, approve("a")), "✓ @1 approved"),
+        (ApprovalDecided(1, 0, approve("a", arguments="{}")), "✓ @1 approved with {}"),
+        (ApprovalDecided(1, 1, reject("a")), "✗ @2 rejected"),
+        (ApprovalDecided(1, 1, reject("a", comment="No.")), "✗ @2 rejected: No."),
     ],
 )
 def test_other_events(event: ChatEvent, line: str) -> None:
     assert shown([event]) == [line]
+
+
+def test_what_a_human_decides_on_is_shown_whole_and_harmless() -> None:
+    arguments = json.dumps({"text": "x" * 90 + "\u202e"}, ensure_ascii=False)
+    head, *lines = shown([ApprovalRequested(1, 0, "a", "pay", arguments, "id")])
+    assert head == "? @1 pay needs approval to run with"
+    assert "".join(lines).replace(" ", "") == '{"text":"' + "x" * 90 + '\\u202e"}'
 
 
 def test_a_call_that_waits_is_told_of_once() -> None:

@@ -1,0 +1,111 @@
+"""Asks at the terminal whether a call may run."""
+
+import getpass
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import click
+
+from sidecall import Approval, approve, reject
+from sidecall.chat import ApprovalRequested
+from sidecall_server.cli.connection import stop_signals
+from sidecall_server.cli.output import printable
+
+_QUESTION = "@{} {}: [y]es, [n]o, n REASON, [e]dit, or Enter to leave it open? "
+
+
+def ask(request: ApprovalRequested) -> Approval | None:
+    """Asks one question; an approve hook for the chat loop.
+
+    The event loop stands still meanwhile, so a signal ends the prompt by an exception:
+    KeyboardInterrupt, or SystemExit for those that end a command.
+    """
+    question = _QUESTION.format(request.index + 1, printable(request.tool_name))
+    with _signals_raise():
+        while (answer := _prompt(question)) is not None:
+            word, _, reason = answer.partition(" ")
+            match word.lower():
+                case "":
+                    return None
+                case "y" | "yes" if not reason:
+                    return approve(request, by=_user())
+                case "n" | "no":
+                    return reject(request, by=_user(), comment=reason.strip())
+                case "e" | "edit" if not reason:
+                    arguments = _edited(request.arguments)
+                    if arguments is not None:
+                        return approve(request, by=_user(), arguments=arguments)
+                case _:
+                    click.echo(f"{printable(answer)!r} is no answer", err=True)
+    return None
+
+
+def _edited(arguments: str) -> str | None:
+    """The arguments as they are wanted; None: as if nobody had asked to edit them."""
+    while answer := _prompt("arguments> ", arguments):
+        try:
+            if isinstance(json.loads(answer), dict):
+                return answer
+            problem = "it is no object"
+        except (RecursionError, ValueError) as error:
+            problem = str(error)
+        click.echo(f"arguments are a JSON object: {problem}", err=True)
+        arguments = answer
+    return None
+
+
+def _prompt(text: str, prefilled: str = "") -> str | None:
+    """A line that the user types; None at the end of the input."""
+    try:
+        with _prefilled(prefilled):
+            return input(text).strip()
+    except EOFError:
+        click.echo(err=True)
+        return None
+
+
+@contextmanager
+def _prefilled(text: str) -> Iterator[None]:
+    """Lets the user edit the text, where the terminal can."""
+    try:
+        import readline  # noqa: PLC0415  not everywhere
+    except ImportError:
+        yield
+        return
+    if text:
+        readline.set_startup_hook(lambda: readline.insert_text(text))
+    try:
+        yield
+    finally:
+        readline.set_startup_hook()
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Signals raise at once in the block, and the event loop does not hear of them."""
+    stops = stop_signals()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *stops)}
+    wakeup = signal.set_wakeup_fd(-1)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in stops:
+            signal.signal(number, _stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except OSError:
+        return ""
