@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from sidecall._rpc_errors import error_from_status
 from sidecall._tool import Tool
 from sidecall.v1 import tool_service_pb2
 from sidecall_server.backends.python import PythonBackend
 from sidecall_server.core.defaults import Limits
+from sidecall_server.core.rejection import Rejection
 from sidecall_server.engine.engine import Engine
 from sidecall_server.observability.clock import SystemClock
 from sidecall_server.transport.batch import serve_batch
+from sidecall_server.transport.status import rejection_status
 
 _STOP_GRACE_S = 1.0
 
@@ -42,9 +45,12 @@ class InProcessEngine:
         """What the RPC of the same name does.
 
         Raises:
-            Rejection: The batch was not accepted.
+            SidecallError: The batch was not accepted.
         """
-        return await serve_batch(self.engine, request, _NoPeer())
+        try:
+            return await serve_batch(self.engine, request, _NoPeer())
+        except Rejection as rejection:
+            raise error_from_status(rejection_status(rejection)) from rejection
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ REJECTIONS = frozenset(
 """Reasons with which a sidecar refuses a request. INTERNAL is none: it says nothing about
 what was started."""
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS_KEY = "grpc-status-details-bin"
 # What gRPC says when it could not even connect; nothing of the RPC left this process then.
 _NOT_CONNECTED = ("failed to connect", "dns resolution failed", "name resolution failure")
@@ -79,18 +80,33 @@ def make_error(code: grpc.StatusCode, details: str | None, trailing: object) -> 
         trailing: Its trailing metadata.
     """
     status = _find_status(trailing)
-    reason = "" if status is None else reason_in(status)
-    not_connected = (
-        status is None
-        and code is grpc.StatusCode.UNAVAILABLE
-        and (details or "").lower().startswith(_NOT_CONNECTED)
+    if status is not None:
+        return error_from_status(status, code, details)
+    not_connected = code is grpc.StatusCode.UNAVAILABLE and (details or "").lower().startswith(
+        _NOT_CONNECTED
     )
+    return SidecallError(details or "no details", code=code, not_started=not_connected)
+
+
+def error_from_status(
+    status: status_pb2.Status,
+    code: grpc.StatusCode | None = None,
+    details: str | None = None,
+) -> SidecallError:
+    """Makes an error of a status that a sidecar made.
+
+    Args:
+        status: The status.
+        code: Status code of the RPC; that of the status where None.
+        details: Message of the RPC, where the status has none.
+    """
+    reason = reason_in(status)
     return SidecallError(
-        (status.message if status is not None else "") or details or "no details",
-        code=code,
+        status.message or details or "no details",
+        code=code or _CODES.get(status.code, grpc.StatusCode.UNKNOWN),
         reason=reason,
-        retry_after_s=None if status is None else retry_delay_s(status),
-        not_started=reason in REJECTIONS or not_connected,
+        retry_after_s=retry_delay_s(status),
+        not_started=reason in REJECTIONS,
     )
 
 

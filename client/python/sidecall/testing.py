@@ -8,14 +8,13 @@ batches on the service's own engine, with its references, limits and timeouts; i
 import asyncio
 import contextlib
 import inspect
-import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack, cast
 
 from sidecall._context import ToolContext
 from sidecall._durations import Timeout, optional_duration_s, parse_duration
@@ -23,7 +22,12 @@ from sidecall._tool import Tool
 from sidecall._values import join_yielded, render
 
 if TYPE_CHECKING:
-    from sidecall.v1 import ExecuteBatchRequest, ExecuteBatchResponse, ToolCall, ToolResult
+    from sidecall._batch_results import BatchResults
+    from sidecall._requests import ExecuteOptions
+    from sidecall._tool_calls import ToolCallLike
+    from sidecall.v1 import ExecuteBatchRequest, ExecuteBatchResponse, ToolResult
+
+    _Pair = tuple[str, Mapping[str, Any] | str]
 
 __all__ = ["InProcessEngine", "ToolBox", "ToolRun", "run_batch", "run_tool"]
 
@@ -156,7 +160,11 @@ class InProcessEngine(Protocol):
     """The service's engine in this process."""
 
     async def execute_batch(self, request: "ExecuteBatchRequest") -> "ExecuteBatchResponse":
-        """Executes a batch as the RPC of that name does."""
+        """Executes a batch as the RPC of that name does.
+
+        Raises:
+            SidecallError: It was not accepted.
+        """
 
 
 class ToolBox:
@@ -194,82 +202,79 @@ class ToolBox:
         name: str,
         arguments: Mapping[str, Any] | str = "",
         *,
-        context: Mapping[str, str] | None = None,
         timeout: Timeout | None = None,
+        **options: Unpack["ExecuteOptions"],
     ) -> "ToolResult":
-        """Runs one call.
+        """Runs one call; `run_batch` for a batch of one.
 
         Args:
             name: Name of the tool.
             arguments: JSON values by name, or the JSON text as a model would write it.
-            context: Facts about the end user.
             timeout: Time for the call, in seconds or as text such as "5s".
+            options: See `ExecuteOptions`.
         """
-        results = await self.run_batch([(name, arguments)], context=context, timeout=timeout)
+        results = await self.run_batch([(name, arguments)], timeout=timeout, **options)
         return results[0]
 
     async def run_batch(
         self,
-        calls: Sequence["ToolCall | tuple[str, Mapping[str, Any] | str]"],
+        calls: "Sequence[ToolCallLike | _Pair]",
         *,
-        request: "ExecuteBatchRequest | None" = None,
-        context: Mapping[str, str] | None = None,
         timeout: Timeout | None = None,
-    ) -> "list[ToolResult]":
+        **options: Unpack["ExecuteOptions"],
+    ) -> "BatchResults":
         """Runs a batch.
 
+        With `request_id` the box remembers it as the service does. A call that needs
+        approval runs when the same calls are given again with `approvals` and the
+        `request_id` of the results.
+
         Args:
-            calls: The calls, as messages or as pairs of name and arguments. A pair gets
-                its position, from "1", as its id.
-            request: Everything but the calls: mode, limits and so on.
-            context: Facts about the end user.
-            timeout: Time for the whole batch, in seconds or as text such as "5s"; it goes
-                before that of the request.
+            calls: The calls: what a client takes, or pairs of name and arguments. A pair
+                gets its position, from "1", as its id.
+            timeout: Time for the whole batch, in seconds or as text such as "5s".
+            options: See `ExecuteOptions`.
 
         Returns:
             One result per call, in call order.
 
         Raises:
             RuntimeError: The box is not open.
-            ValueError: The timeout is not positive and finite.
+            SidecallError: The batch was not accepted.
+            TypeError: Something is not a tool call.
+            ValueError: An option or the timeout has no such value.
         """
-        from sidecall._tool_calls import to_duration  # noqa: PLC0415  run_tool needs no protobuf
-        from sidecall.v1 import ExecuteBatchRequest  # noqa: PLC0415  as above
+        # Here, since run_tool needs no protobuf.
+        from sidecall._requests import batch_request, batch_results  # noqa: PLC0415
+        from sidecall._tool_calls import to_duration  # noqa: PLC0415
 
         if self._engine is None:
             raise RuntimeError("the ToolBox is not open; use `async with ToolBox(...) as box`")
-        message = ExecuteBatchRequest()
-        if request is not None:
-            message.CopyFrom(request)
-        message.calls.extend(_message(call, number) for number, call in enumerate(calls, 1))
-        message.context.update(context or {})
+        request = batch_request(
+            (_call_like(call, number) for number, call in enumerate(calls, 1)), options
+        )
         if timeout is not None:
-            message.timeout.CopyFrom(to_duration(parse_duration(timeout)))
-        response = await self._engine.execute_batch(message)
-        return list(response.results)
+            request.timeout.CopyFrom(to_duration(parse_duration(timeout)))
+        return batch_results(request, await self._engine.execute_batch(request))
 
 
 async def run_batch(
     tools: Sequence[Tool[..., Any]],
-    calls: Sequence["ToolCall | tuple[str, Mapping[str, Any] | str]"],
+    calls: "Sequence[ToolCallLike | _Pair]",
     *,
-    request: "ExecuteBatchRequest | None" = None,
-    context: Mapping[str, str] | None = None,
     timeout: Timeout | None = None,
-) -> "list[ToolResult]":
+    **options: Unpack["ExecuteOptions"],
+) -> "BatchResults":
     """Runs one batch on an engine of its own; see `ToolBox.run_batch`."""
     async with ToolBox(tools) as box:
-        return await box.run_batch(calls, request=request, context=context, timeout=timeout)
+        return await box.run_batch(calls, timeout=timeout, **options)
 
 
-def _message(call: "ToolCall | tuple[str, Mapping[str, Any] | str]", number: int) -> "ToolCall":
-    from sidecall.v1 import ToolCall  # noqa: PLC0415  as above
-
-    if isinstance(call, ToolCall):
-        return call
-    name, arguments = call
-    text = arguments if isinstance(arguments, str) else json.dumps(dict(arguments))
-    return ToolCall(id=str(number), name=name, arguments=text)
+def _call_like(call: "ToolCallLike | _Pair", number: int) -> "ToolCallLike":
+    if isinstance(call, tuple):
+        name, arguments = call
+        return {"id": str(number), "name": name, "arguments": arguments}
+    return call
 
 
 _OpenEngine = Callable[[Sequence[Tool[..., Any]]], AbstractAsyncContextManager[InProcessEngine]]

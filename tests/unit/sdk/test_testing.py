@@ -5,12 +5,21 @@ from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
+import grpc
 import pytest
 
 import sidecall.testing
-from sidecall import ArgumentError, ResultError, Tool, ToolContext, ToolError, tool
+from sidecall import (
+    ArgumentError,
+    ResultError,
+    SidecallError,
+    Tool,
+    ToolContext,
+    ToolError,
+    tool,
+)
 from sidecall.testing import ToolBox, run_batch, run_tool
-from sidecall.v1 import EXECUTION_MODE_SEQUENTIAL, ExecuteBatchRequest, ToolCall
+from sidecall.v1 import ToolCall
 
 
 @tool
@@ -152,7 +161,7 @@ async def test_batch_with_references_runs_in_process() -> None:
             ToolCall(id="x", name="greet", arguments='{"name": "${ref:1}"}'),
             ("missing", ""),
         ],
-        request=ExecuteBatchRequest(mode=EXECUTION_MODE_SEQUENTIAL),
+        mode="sequential",
     )
     assert [result.content for result in results[:2]] == ["Hello Ada", "Hello Hello Ada"]
     assert [result.call_id for result in results] == ["1", "x", "3"]
@@ -166,6 +175,16 @@ async def test_tool_box_runs_calls_one_by_one() -> None:
         assert '"user":"ada"' in (await box.run("facts", context={"user": "ada"})).content
     with pytest.raises(RuntimeError, match="not open"):
         await box.run("greet")
+
+
+@pytest.mark.usefixtures("engine")
+async def test_what_the_service_refuses_a_tool_box_refuses() -> None:
+    async with ToolBox([greet]) as box:
+        with pytest.raises(SidecallError) as caught:
+            await box.run("greet", max_concurrency=-1)
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.reason == "REQUEST_INVALID"
+    assert caught.value.not_started
 
 
 async def test_missing_engine_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
