@@ -28,11 +28,17 @@ class ToolTable(dict[str, ToolPolicies]):
     Attributes:
         not_found: Failures of calls whose names are not among the tools, by name: finding
             near names takes longer than everything else that such a call needs.
+        max_result_bytes: Bytes that one result may take, for the tools that bound it.
     """
 
     def __init__(self, tools: Iterable[tuple[str, ToolPolicies]] = ()) -> None:
         super().__init__(tools)
         self.not_found: dict[str, Failure] = {}
+        self.max_result_bytes = {
+            name: entry.spec.max_result_bytes
+            for name, entry in self.items()
+            if entry.spec.max_result_bytes is not None
+        }
 
 
 class Registry:

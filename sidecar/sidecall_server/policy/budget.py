@@ -7,6 +7,11 @@ MARKER_BYTES = 64
 """Bytes that the marker takes at most."""
 
 
+def utf8_bytes(text: str) -> int:
+    """What a text takes as UTF-8, lone surrogates escaped."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
+
+
 def cap_for(sizes: Sequence[int], budget: int) -> int | None:
     """The size to which each of several texts may be kept so that all fit a budget.
 

@@ -17,7 +17,13 @@ from sidecall_server.core.rejection import Rejection
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.bugs import internal_error, internal_failure
 from sidecall_server.policy.budget import cut
-from sidecall_server.transport.results import fill_failure, fill_result, fit, state_of
+from sidecall_server.transport.result_budgets import fit
+from sidecall_server.transport.results import (
+    fill_failure,
+    fill_result,
+    result_budgets,
+    state_of,
+)
 from sidecall_server.transport.status import rejection_status
 
 _MAX_TEXT_CHARS = 256 * 1024
@@ -35,6 +41,7 @@ class EventMessages:
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
+        self._budgets = result_budgets(batch)
         self._answered: set[int] = set()
         self._ok_count = 0
 
@@ -89,10 +96,12 @@ class EventMessages:
     def _result(self, index: int) -> Event:
         call, max_bytes = self._batch.calls[index], self._batch.options.max_response_bytes
         result = execution_pb2.ToolResult()
-        fill_result(result, call, self._batch.epoch_ns)
+        max_result_bytes = self._budgets.get(call.request.name)
+        fill_result(result, call, self._batch.epoch_ns, max_result_bytes)
         try:
             if result.ByteSize() > max_bytes:
-                fit([result], max_bytes)
+                for _ in fit([result], max_bytes):
+                    pass
         except Exception:
             fill_failure(result, call.request, internal_failure(call, state_of(call)))
         self._answered.add(index)

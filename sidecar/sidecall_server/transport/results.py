@@ -14,14 +14,13 @@ from sidecall_server.core.outcome import (
 )
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.bugs import internal_failure
+from sidecall_server.engine.registry import ToolTable
 from sidecall_server.engine.slices import Slices
-from sidecall_server.policy import budget
-from sidecall_server.transport.status import fill_status, thin_status
+from sidecall_server.transport.result_budgets import fit, fit_result
+from sidecall_server.transport.result_parts import fill_parts
+from sidecall_server.transport.status import fill_status
 
 _STRIDE = 64
-_FRAME_BYTES = 16
-"""About what the lengths around a result and its content take."""
-
 _LOST = "Not run: internal error before the call was taken in."
 
 _BLOCKED_FIELDS: Mapping[BlockCause, str] = {
@@ -34,6 +33,8 @@ _BLOCKED_FIELDS: Mapping[BlockCause, str] = {
     BlockCause.RATE: "blocked_on_rate_ns",
     BlockCause.BATCH_LIMIT: "blocked_on_batch_limit_ns",
     BlockCause.GLOBAL_LIMIT: "blocked_on_global_limit_ns",
+    BlockCause.BACKOFF: "blocked_on_backoff_ns",
+    BlockCause.SAME_CALL: "blocked_on_same_call_ns",
 }
 
 
@@ -43,18 +44,26 @@ async def batch_response(
     """The response of a batch whose calls are all final: one result per request."""
     response = tool_service_pb2.ExecuteBatchResponse()
     results = response.results
-    calls, epoch_ns = batch.calls, batch.epoch_ns
+    calls, epoch_ns, budgets = batch.calls, batch.epoch_ns, result_budgets(batch)
     for index, request in enumerate(requests):
         call = calls.get(index)
         if call is None:
             fill_failure(results.add(), request, not_started(Reason.INTERNAL, _LOST))
         else:
-            fill_result(results.add(), call, epoch_ns)
+            fill_result(
+                results.add(), call, epoch_ns, budgets.get(request.name) if budgets else None
+            )
         if index % _STRIDE == _STRIDE - 1:
             await slices.breathe()
     if response.ByteSize() > batch.options.max_response_bytes:
-        fit(results, batch.options.max_response_bytes)
+        for _ in fit(results, batch.options.max_response_bytes):
+            await slices.breathe()
     return response
+
+
+def result_budgets(batch: Batch) -> Mapping[str, int]:
+    """Bytes that one result may take, for the tools that bound it."""
+    return batch.tools.max_result_bytes if isinstance(batch.tools, ToolTable) else {}
 
 
 def failed_response(
@@ -75,44 +84,43 @@ def failed_response(
     return response
 
 
-def fit(results: Sequence[execution_pb2.ToolResult], max_bytes: int) -> None:
-    """Cuts results so that they take at most `max_bytes` together.
-
-    First the contents, the largest first; where that is not enough, what statuses say
-    beside their reason, since the content says it as well.
-    """
-    sizes = [len(result.content.encode()) for result in results]
-    fixed = _fixed_bytes(results, sizes)
-    if fixed + len(results) * budget.MARKER_BYTES > max_bytes:
-        for result in results:
-            thin_status(result.status)
-        fixed = _fixed_bytes(results, sizes)
-    cap = budget.cap_for(sizes, max(0, max_bytes - fixed))
-    if cap is None:
-        return
-    for result, size in zip(results, sizes, strict=True):
-        if size > cap:
-            result.content = budget.cut(result.content, cap)
-            result.truncated = True
-
-
-def _fixed_bytes(results: Sequence[execution_pb2.ToolResult], sizes: Sequence[int]) -> int:
-    """What results take beside their contents."""
-    return sum(
-        result.ByteSize() - size + _FRAME_BYTES for result, size in zip(results, sizes, strict=True)
-    )
-
-
-def fill_result(result: execution_pb2.ToolResult, call: Call, epoch_ns: int) -> None:
+def fill_result(
+    result: execution_pb2.ToolResult, call: Call, epoch_ns: int, max_bytes: int | None = None
+) -> None:
     """Writes the result of a final call; where that fails, an INTERNAL one.
 
     Args:
         result: An empty result.
         call: The call.
         epoch_ns: Unix time in nanoseconds at which the engine's clock was zero.
+        max_bytes: Bytes that it may take; None for no bound of its own.
     """
+    # One function, since it is called for every result.
     try:
-        _fill(result, call, epoch_ns)
+        request, outcome, received_ns = call.request, call.outcome, call.received_ns
+        result.call_id = request.id
+        result.name = request.name
+        if type(outcome) is Success:
+            result.content = outcome.text or EMPTY_CONTENT
+            result.execution_state = execution_pb2.EXECUTION_STATE_COMPLETED
+            if outcome.parts:
+                fill_parts(result, outcome.parts)
+        else:
+            _fill_outcome(result, _failure_of(call))
+        result.attempts = call.attempt
+        timing = result.timing
+        timing.received_unix_nanos = epoch_ns + received_ns
+        if call.ready_ns:
+            timing.ready_offset_ns = call.ready_ns - received_ns
+        if call.started_ns:
+            timing.started_offset_ns = call.started_ns - received_ns
+        timing.finished_offset_ns = call.finished_ns - received_ns
+        if call.blocked_ns is not None:
+            _fill_blocked(timing, call.blocked_ns)
+        if call.failed_attempts or call.replayed or call.coalesced or call.asked is not None:
+            _fill_history(result, call)
+        if max_bytes is not None:
+            fit_result(result, max_bytes)
     except Exception:
         fill_failure(result, call.request, internal_failure(call, state_of(call)))
         result.attempts = call.attempt
@@ -136,28 +144,30 @@ def state_of(call: Call) -> ExecutionState:
     return ExecutionState.UNKNOWN
 
 
-def _fill(result: execution_pb2.ToolResult, call: Call, epoch_ns: int) -> None:
-    request, outcome, received_ns = call.request, call.outcome, call.received_ns
-    result.call_id = request.id
-    result.name = request.name
-    if type(outcome) is Success:
-        result.content = outcome.text or EMPTY_CONTENT
-        result.execution_state = execution_pb2.EXECUTION_STATE_COMPLETED
-    elif isinstance(outcome, Failure):
-        _fill_outcome(result, outcome)
-    else:
-        raise AssertionError(f"{call!r} is not final")
-    result.attempts = call.attempt
-    timing = result.timing
-    timing.received_unix_nanos = epoch_ns + received_ns
-    if call.ready_ns:
-        timing.ready_offset_ns = call.ready_ns - received_ns
-    if call.started_ns:
-        timing.started_offset_ns = call.started_ns - received_ns
-    timing.finished_offset_ns = call.finished_ns - received_ns
-    if call.blocked_ns is not None:
-        for cause, time_ns in call.blocked_ns.items():
-            setattr(timing, _BLOCKED_FIELDS[cause], time_ns)
+def _failure_of(call: Call) -> Failure:
+    if not isinstance(call.outcome, Failure):
+        raise TypeError(f"{call!r} is not final")
+    return call.outcome
+
+
+def _fill_blocked(timing: execution_pb2.CallTiming, blocked_ns: Mapping[BlockCause, int]) -> None:
+    for cause, time_ns in blocked_ns.items():
+        setattr(timing, _BLOCKED_FIELDS[cause], time_ns)
+
+
+def _fill_history(result: execution_pb2.ToolResult, call: Call) -> None:
+    """Writes what most calls have nothing of."""
+    result.replayed = call.replayed
+    result.coalesced = call.coalesced
+    for attempt in call.failed_attempts:
+        written = result.failed_attempts.add()
+        fill_status(written.status, attempt.failure)
+        if attempt.started_ns:
+            written.started_offset_ns = attempt.started_ns - call.received_ns
+        written.finished_offset_ns = attempt.finished_ns - call.received_ns
+    if call.asked is not None:
+        result.approval_id = call.asked.approval_id
+        result.approval_arguments = call.asked.arguments
 
 
 def _fill_outcome(result: execution_pb2.ToolResult, failure: Failure) -> None:

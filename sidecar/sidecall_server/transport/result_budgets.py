@@ -1,0 +1,176 @@
+"""Fitting results into the budgets of their tool and of their batch.
+
+Texts are cut, the largest first, and to the same size. Images, files and links count as
+what they take, and are left out as a whole where they are among the largest.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sidecall.v1 import execution_pb2
+from sidecall_server.policy.budget import MARKER_BYTES, cap_for, utf8_bytes
+from sidecall_server.policy.json_budget import cut_result
+from sidecall_server.transport.result_parts import (
+    LEFT_OUT_BYTES,
+    leave_out,
+    put_content_for_texts,
+)
+from sidecall_server.transport.status import thin_status
+
+_FRAME_BYTES = 16
+"""About what the lengths around a result and its content take."""
+
+Result = execution_pb2.ToolResult
+
+
+def fit_result(result: Result, max_bytes: int) -> None:
+    """Cuts one result to what its tool allows; the content and the blobs count."""
+    sizes = _Sizes.of(result)
+    texts = [sizes.content]
+    plan = _Plan.make(texts, [(size, 0, place) for size, place in sizes.large_parts], max_bytes)
+    if plan.cap is not None or plan.left_out:
+        _apply(result, sizes, plan.cap, plan.left_out.get(0, []))
+
+
+def fit(results: Sequence[Result], max_bytes: int) -> Iterator[None]:
+    """Cuts results so that they take at most `max_bytes` together, one with each step.
+
+    First contents, parts and what an approval shows, the largest first; where that is not
+    enough, what statuses say beside their reason, since the content says it as well.
+    """
+    sizes = [_Sizes.of(result) for result in results]
+    if _least_bytes(sizes) > max_bytes:
+        for result in results:
+            _thin(result)
+        sizes = [_Sizes.of(result) for result in results]
+    if _least_bytes(sizes) > max_bytes:
+        for result in results:
+            _strip(result)
+        sizes = [_Sizes.of(result) for result in results]
+    texts = [size for item in sizes for size in item.texts]
+    parts = [(size, i, place) for i, item in enumerate(sizes) for size, place in item.large_parts]
+    room = max_bytes - sum(item.fixed for item in sizes)
+    plan = _Plan.make(texts, parts, max(0, room))
+    if plan.cap is None and not plan.left_out:
+        return
+    for index, result in enumerate(results):
+        _apply(result, sizes[index], plan.cap, plan.left_out.get(index, []))
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """What a result takes, in bytes.
+
+    Attributes:
+        content: Its content.
+        arguments: The arguments that a human decides on.
+        in_parts: Texts among its parts, which the content holds as well.
+        large_parts: Its parts that can be left out: size and place.
+        fixed: Everything else.
+    """
+
+    content: int
+    arguments: int
+    in_parts: int
+    large_parts: Sequence[tuple[int, int]]
+    fixed: int
+
+    @classmethod
+    def of(cls, result: Result) -> "_Sizes":
+        """Measures a result."""
+        content = utf8_bytes(result.content)
+        arguments = utf8_bytes(result.approval_arguments)
+        in_parts = 0
+        large: list[tuple[int, int]] = []
+        for place, part in enumerate(result.parts):
+            if part.WhichOneof("part") in ("text", "json"):
+                in_parts += utf8_bytes(part.text or part.json)
+            elif (size := part.ByteSize()) > LEFT_OUT_BYTES:
+                large.append((size, place))
+        cuttable = content + arguments + in_parts + sum(size for size, _ in large)
+        return cls(content, arguments, in_parts, large, result.ByteSize() - cuttable + _FRAME_BYTES)
+
+    @property
+    def texts(self) -> list[int]:
+        """Sizes of the texts that can be cut; those in parts are made the content then."""
+        texts = [self.content]
+        if self.in_parts:
+            texts.append(self.content)
+        if self.arguments:
+            texts.append(self.arguments)
+        return texts
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be cut.
+
+    Attributes:
+        cap: Bytes that each text may keep; None where none is cut.
+        left_out: Places of the parts that are left out, by index of their result.
+    """
+
+    cap: int | None
+    left_out: dict[int, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def make(
+        cls, texts: Sequence[int], parts: Sequence[tuple[int, int, int]], room: int
+    ) -> "_Plan":
+        """Plans for texts of these sizes, and parts given by size, result and place."""
+        by_size = sorted(parts, key=lambda part: (-part[0], part[1:]))
+        low, high = 0, len(by_size)
+        while low < high:
+            middle = (low + high) // 2
+            cap = _cap(texts, by_size[middle:], room - middle * LEFT_OUT_BYTES)
+            if cap is None or by_size[middle][0] <= cap:
+                high = middle
+            else:
+                low = middle + 1
+        plan = cls(_cap(texts, by_size[low:], room - low * LEFT_OUT_BYTES))
+        for _, index, place in by_size[:low]:
+            plan.left_out.setdefault(index, []).append(place)
+        return plan
+
+
+def _cap(texts: Sequence[int], parts: Sequence[tuple[int, int, int]], room: int) -> int | None:
+    return cap_for([*texts, *(size for size, _, _ in parts)], max(0, room))
+
+
+def _least_bytes(sizes: Sequence[_Sizes]) -> int:
+    """What results take when all texts are cut to the marker, and large parts left out."""
+    return sum(
+        item.fixed + len(item.texts) * MARKER_BYTES + len(item.large_parts) * LEFT_OUT_BYTES
+        for item in sizes
+    )
+
+
+def _apply(result: Result, sizes: _Sizes, cap: int | None, left_out: Sequence[int]) -> None:
+    if left_out:
+        leave_out(result, left_out)
+    if cap is None:
+        return
+    if sizes.content > cap:
+        result.content = cut_result(result.content, cap)
+        result.truncated = True
+        if sizes.in_parts:
+            put_content_for_texts(result)
+    if sizes.arguments > cap:
+        result.approval_arguments = cut_result(result.approval_arguments, cap)
+        result.truncated = True
+
+
+def _thin(result: Result) -> None:
+    """Keeps of statuses what machines need."""
+    thin_status(result.status)
+    for attempt in result.failed_attempts:
+        thin_status(attempt.status)
+
+
+def _strip(result: Result) -> None:
+    """Leaves out all that the content says as well, and earlier attempts."""
+    if result.parts:
+        del result.parts[:]
+        result.truncated = True
+    del result.failed_attempts[:]
