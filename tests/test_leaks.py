@@ -73,7 +73,7 @@ async def test_nothing_is_left_of_batches_that_are_over(tmp_path: Path) -> None:
         await serving.until(lambda _: tracked_objects() <= before)
         await serving.until(lambda _: len(asyncio.all_tasks()) <= tasks + SLACK)
         assert threading.active_count() <= threads + LIMITS["thread"]
-        statistics = serving.app._backend.statistics()
+        statistics = serving.app.served.statistics()
         assert statistics["thread_busy"] == 0
         assert max(recorder.starts().values()) == 1
 

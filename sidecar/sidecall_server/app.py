@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sidecall._tool import Tool
 from sidecall_server.backends.loader import load_sources
-from sidecall_server.backends.python import PythonBackend
 from sidecall_server.backends.python_tools import bind
 from sidecall_server.config import (
     ATTEMPTS_STOP_S,
@@ -29,6 +28,8 @@ from sidecall_server.engine.registry import Registry
 from sidecall_server.last_resort import LastResort, leave_behind
 from sidecall_server.memory import relax_garbage_collection
 from sidecall_server.observability.clock import SystemClock
+from sidecall_server.reload.reloader import Reloader
+from sidecall_server.reload.served import ServedTools
 from sidecall_server.transport.addresses import Address, AddressError, TcpAddress, parse_address
 from sidecall_server.transport.server import GrpcServers
 
@@ -43,20 +44,36 @@ class Sidecar:
 
     Attributes:
         engine: Runs the batches.
-        addresses: Addresses that are listened on.
-        tools: The tools that are served.
+        served: The tools that are served.
+        reloader: Puts changed settings and tools in force; None where nothing is reloaded.
     """
 
-    def __init__(self, settings: Settings, tools: Sequence[Tool[..., Any]] = ()) -> None:
-        """Takes settings, and tools beside those that the settings name."""
+    def __init__(
+        self,
+        settings: Settings,
+        tools: Sequence[Tool[..., Any]] = (),
+        load: Callable[[], Settings] | None = None,
+    ) -> None:
+        """Takes what to serve.
+
+        Args:
+            settings: The settings.
+            tools: Tools beside those that the settings name.
+            load: Reads the settings again; nothing is reloaded where None.
+        """
         loop = asyncio.get_running_loop()
         clock = SystemClock(loop)
         self._settings = settings
         self._listen, self._health_listen = listen_addresses(settings)
         self.engine = Engine(settings.limits, clock)
-        self._backend = PythonBackend(settings.tools, settings.limits, clock, tools)
+        self.served = ServedTools(self.engine, tools)
+        self.reloader = Reloader(self.served, settings, load, clock) if load is not None else None
         self._servers = GrpcServers(self.engine, settings.limits.max_message_bytes)
-        self.tools: Sequence[BoundTool] = ()
+
+    @property
+    def tools(self) -> Sequence[BoundTool]:
+        """The tools in force."""
+        return self.served.bound
 
     @property
     def addresses(self) -> Sequence[Address]:
@@ -72,15 +89,15 @@ class Sidecar:
             AddressError: An address is taken.
         """
         try:
-            self.tools = await self._backend.start()
-            try:
-                self.engine.registry.swap(self.tools)
-            except ValueError as error:
-                raise ConfigError(str(error)) from None
+            if self.reloader is not None:
+                self.reloader.observe()
+            await self.served.put_in_force(self._settings)
             await self._servers.start(self._listen, self._health_listen)
         except BaseException:
             await self.stop()
             raise
+        if self.reloader is not None:
+            self.reloader.start()
         where = ", ".join(map(str, self.addresses))
         count = len(self.tools)
         _log.info("serving %d tool%s on %s", count, "" if count == 1 else "s", where)
@@ -93,6 +110,8 @@ class Sidecar:
         """
         answer_s = min(_ANSWER_S, self._settings.drain_timeout_s)
         _log.info("draining: running batches get %g s", self._settings.drain_timeout_s)
+        if self.reloader is not None:
+            self.reloader.close()
         self.engine.refuse_batches()
         await self._servers.refuse()
         waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._servers.wait_idle())}
@@ -111,11 +130,15 @@ class Sidecar:
 
     async def stop(self) -> None:
         """Ends everything, within `config.STOP_S` seconds. Idempotent."""
+        if self.reloader is not None:
+            self.reloader.close()
         self.engine.refuse_batches()
         self.engine.cancel_open()
         await self._servers.stop(SERVERS_STOP_S)
         await self.engine.stop(ATTEMPTS_STOP_S)
-        await self._backend.stop(BACKENDS_STOP_S)
+        if self.reloader is not None:
+            await self.reloader.wait_closed()
+        await self.served.stop(BACKENDS_STOP_S)
 
 
 def listen_addresses(settings: Settings) -> tuple[list[Address], list[Address]]:
@@ -210,10 +233,19 @@ async def running(
         await sidecar.stop()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(
+    settings: Settings,
+    load: Callable[[], Settings] | None = None,
+    reload_on: Sequence[signal.Signals] = (),
+) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the drain.
 
     `STOP_S` seconds after the drain the process ends in any case.
+
+    Args:
+        settings: The settings.
+        load: Reads the settings again; nothing is reloaded where None.
+        reload_on: Signals that ask for a reload.
     """
     loop = asyncio.get_running_loop()
     first, second = asyncio.Event(), asyncio.Event()
@@ -230,7 +262,10 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:
-        sidecar = Sidecar(settings)
+        sidecar = Sidecar(settings, load=load)
+        if sidecar.reloader is not None:
+            for number in reload_on:
+                loop.add_signal_handler(number, sidecar.reloader.request, number.name)
         if await _start_unless(sidecar, first):
             try:
                 relax_garbage_collection()

@@ -72,9 +72,33 @@ def test_the_sidecar_of_a_command_ends_with_it(number: signal.Signals) -> None:
 
 
 def test_serve_drains_when_its_terminal_goes(noisy_file: Path) -> None:
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(  # noqa: S603  this project's own command
+        [*COMMAND, "serve", "--tools", noisy_file, "--listen", "127.0.0.1:0"],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(PYTHONUNBUFFERED="1"),
+    )
+    os.close(theirs)
+    with process, os.fdopen(terminal, "rb"):
+        try:
+            read_until(process, "serving 1 tool")
+            process.send_signal(signal.SIGHUP)
+            read_until(process, "stopped")
+            assert process.wait(LONGEST_S) == 0
+        finally:
+            process.kill()
+
+
+def test_serve_reloads_at_a_hang_up_where_it_has_no_terminal(noisy_file: Path) -> None:
     with started("serve", "--tools", noisy_file, "--listen", "127.0.0.1:0") as process:
         read_until(process, "serving 1 tool")
+        noisy_file.write_text(NOISY_TOOLS.replace("def odd", "def even"))
         process.send_signal(signal.SIGHUP)
+        read_until(process, "added: even; removed: odd")
+        process.send_signal(signal.SIGTERM)
         read_until(process, "stopped")
         assert process.wait(LONGEST_S) == 0
 

@@ -24,6 +24,9 @@ from sidecall_server.backends.tool_specs import tool_spec
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.ports import Backend, BoundTool, Clock
 
+_DISCARD_S = 1.0
+"""Seconds that lifespans may take to end where tools are not served after all."""
+
 
 class PythonBackend:
     """The tools of some files and modules, and tools that were given directly."""
@@ -115,9 +118,9 @@ class PythonBackend:
         return replace(bound, spec=tool_spec(tool, effective(tool), own))
 
     async def discard(self) -> None:
-        """Ends it at once, and puts back the modules that it replaced."""
+        """Ends it, and puts back the modules that it replaced."""
         self._modules.undo()
-        await self.stop(0.0)
+        await self.stop(_DISCARD_S)
 
     async def stop(self, grace_s: float) -> None:
         """Ends what runs, then the lifespans. Idempotent."""

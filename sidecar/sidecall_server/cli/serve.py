@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from sidecall_server.cli.connection import stop_signals
 from sidecall_server.cli.errors import SettingsError, StartError
 from sidecall_server.cli.parent import tied_to_parent
 from sidecall_server.cli.settings import load_settings, log_to_stderr, settings_options
-from sidecall_server.config import ConfigError
+from sidecall_server.config import ConfigError, load
 from sidecall_server.transport.addresses import AddressError
 
 
@@ -26,17 +27,32 @@ def command(**flags: Any) -> None:
     them with what they have. A wrong setting or a file of tools that cannot be loaded
     ends with exit code 64 before anything is listened on.
 
+    SIGHUP, and a change of the configuration file or of a file of tools, puts tools,
+    policies and limits in force as they are then: all of them, or none where one is
+    wrong. Batches keep the tools that they began with. What tools import, and every other
+    setting, stays until a restart. Where standard input is a terminal, SIGHUP means that
+    the terminal is gone, and ends the sidecar as SIGTERM does.
+
     Every option can also be set in the environment. A duration is a number of seconds or
     text like 5s, 250ms or 2m.
     """
+    reload_on = _reload_signals()
     settings = load_settings(flags)
     log_to_stderr(settings)
-    if signal.SIGHUP in stop_signals():
-        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
         with tied_to_parent():
-            uvloop.run(serve(settings))
+            uvloop.run(serve(settings, partial(load, flags), reload_on))
     except (ConfigError, ToolLoadError) as error:
         raise SettingsError(str(error)) from None
     except AddressError as error:
         raise StartError(str(error)) from None
+
+
+def _reload_signals() -> list[signal.Signals]:
+    """Decides what SIGHUP means, and keeps it from ending the process until it is obeyed."""
+    if not os.isatty(0):
+        signal.signal(signal.SIGHUP, lambda *_: None)
+        return [signal.SIGHUP]
+    if signal.SIGHUP in stop_signals():
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    return []

@@ -1,0 +1,1 @@
+"""Tools and their policies are replaced while the sidecar serves."""

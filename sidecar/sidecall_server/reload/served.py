@@ -1,0 +1,170 @@
+"""The tools in force: loaded, replaced as a whole, and retired when nobody uses them."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sidecall._tool import Tool
+from sidecall_server.backends.loader import ToolLoadError
+from sidecall_server.backends.modules import Modules, file_of
+from sidecall_server.backends.python import PythonBackend
+from sidecall_server.config import ConfigError, Settings
+from sidecall_server.core.ports import BoundTool
+from sidecall_server.engine.engine import Engine
+from sidecall_server.reload.files import Identity, identify
+
+_log = logging.getLogger("sidecall.tools")
+
+_START_S = 300.0
+"""Seconds that new tools may take to start while others serve: one that hangs must not keep
+its own repair from being loaded."""
+
+_RETIRE_S = 30.0
+"""Seconds that the lifespans of tools which nobody uses any more may take to end."""
+
+_CANCELLED_S = 1.0
+"""Seconds for what is cancelled after its grace."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ToolSet:
+    """Tools that were loaded together.
+
+    Attributes:
+        backend: Runs them.
+        sources: Files and modules that they were loaded from.
+        files: What those files were then.
+    """
+
+    backend: PythonBackend
+    sources: tuple[str, ...]
+    files: Mapping[Path, Identity | None]
+
+
+class ServedTools:
+    """The tools that the engine runs, and those that it ran before until nobody uses them.
+
+    Attributes:
+        bound: The tools in force.
+    """
+
+    def __init__(self, engine: Engine, given: Sequence[Tool[..., Any]] = ()) -> None:
+        """Takes the engine, and tools that are served whatever the settings say."""
+        self._engine = engine
+        self._given = given
+        self._current: _ToolSet | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.bound: Sequence[BoundTool] = ()
+
+    @property
+    def retiring(self) -> int:
+        """Sets of tools that were replaced and are still used."""
+        return len(self._retiring)
+
+    def statistics(self) -> Mapping[str, int]:
+        """What the tools in force use: threads and processes."""
+        return {} if self._current is None else self._current.backend.statistics()
+
+    async def put_in_force(self, settings: Settings) -> None:
+        """Serves the tools of some settings with their policies; all of it, or nothing changes.
+
+        Code is loaded anew where files of tools have changed, or a tool moves from one way
+        to run it to another. Otherwise the same tools go on with other policies.
+
+        Raises:
+            ToolLoadError: A tool cannot be loaded.
+            ConfigError: A tool is declared wrongly, or its policy is wrong.
+        """
+        files = {path: identify(path) for path in source_files(settings)}
+        current = self._current
+        if current is not None and (current.sources, current.files) == (settings.tools, files):
+            bound = current.backend.rebind(settings.policies.apply)
+            if bound is not None:
+                self._swap(bound, settings)
+                return
+        backend = PythonBackend(
+            settings.tools,
+            self._engine.limits,
+            self._engine.clock,
+            self._given,
+            settings.policies.apply,
+            Modules(anew=current is not None),
+        )
+        await self._start(backend, settings, None if current is None else _START_S)
+        self._current = _ToolSet(backend, settings.tools, files)
+        if current is not None:
+            self._retire(current)
+
+    async def _start(
+        self, backend: PythonBackend, settings: Settings, timeout_s: float | None
+    ) -> None:
+        try:
+            async with asyncio.timeout(timeout_s) as timeout:
+                bound = await backend.start()
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise ToolLoadError(f"the tools had not started after {timeout_s:g} s") from None
+        try:
+            self._swap(bound, settings)
+        except BaseException:
+            await backend.discard()
+            raise
+
+    def _swap(self, bound: Sequence[BoundTool], settings: Settings) -> None:
+        try:
+            self._engine.registry.swap(bound)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        before, self.bound = self.bound, bound
+        if before:
+            _log.info("%s", _describe(before, bound, self._engine.registry.revision))
+        for warning in settings.policies.warnings([tool.spec.name for tool in bound]):
+            _log.warning("%s", warning)
+
+    def _retire(self, old: _ToolSet) -> None:
+        task = asyncio.create_task(self._stop_unused(old), name="sidecall-retiring-tools")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _stop_unused(self, old: _ToolSet) -> None:
+        unused = asyncio.create_task(self._engine.wait_open_ended())
+        try:
+            waits: set[asyncio.Future[Any]] = {unused, self._stopping}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            unused.cancel()
+            await old.backend.stop(self._stopping.result() if self._stopping.done() else _RETIRE_S)
+
+    async def stop(self, grace_s: float) -> None:
+        """Ends all tools, each within about `grace_s` seconds. Idempotent."""
+        if not self._stopping.done():
+            self._stopping.set_result(grace_s)
+        ends = set(self._retiring)
+        current, self._current = self._current, None
+        if current is not None:
+            ends.add(asyncio.create_task(current.backend.stop(grace_s)))
+        if ends:
+            # Lifespans that were ending before have their own time, and not more than this.
+            await asyncio.wait(ends, timeout=2 * grace_s + _CANCELLED_S)
+        for task in self._retiring:
+            task.cancel()
+
+
+def _describe(before: Sequence[BoundTool], after: Sequence[BoundTool], revision: str) -> str:
+    old, new = ({tool.spec.name for tool in tools} for tools in (before, after))
+    parts = [f"{len(new)} tool{'' if len(new) == 1 else 's'} in force"]
+    for word, names in (("added", new - old), ("removed", old - new)):
+        if names:
+            parts.append(f"{word}: {', '.join(sorted(names))}")
+    return f"{'; '.join(parts)}; revision {revision}"
+
+
+def source_files(settings: Settings) -> list[Path]:
+    """The files that the tools of some settings are loaded from."""
+    found = [file_of(name) for name in settings.tools]
+    return [path for path in found if path is not None]
