@@ -118,10 +118,15 @@ def text_of(module: ModuleType) -> str | None:
 
 
 def file_of(name: str) -> Path | None:
-    """Where the file of a source is, or would be; None where that cannot be told."""
+    """Where the file of a source is, or would be; None where that cannot be told yet.
+
+    Nothing is imported for it: a module in a package that has not been imported is not found.
+    """
     if is_path(name):
         return absolute(name)
-    known = sys.modules.get(name)
+    known, parent = sys.modules.get(name), name.rpartition(".")[0]
+    if known is None and parent and parent not in sys.modules:
+        return None
     try:
         spec = known.__spec__ if known is not None else importlib.util.find_spec(name)
     except (ImportError, ValueError):

@@ -76,11 +76,12 @@ class Reloader:
 
     def observe(self) -> None:
         """Takes the files of the settings, as they are now, for what is being loaded."""
-        self._watch.watch([*self._started_with.files, *source_files(self._started_with)])
+        self._watch_files(self._started_with)
 
     def start(self) -> None:
         """Begins to look at files, and to reload. What was asked for before follows."""
         self._serving = True
+        self._watch_files(self._started_with)
         self._watch.start()
         if self._wanted:
             self.request(self._wanted)
@@ -114,6 +115,9 @@ class Reloader:
             self._last_unix_ns,
             self._tools.retiring,
         )
+
+    def _watch_files(self, settings: Settings) -> None:
+        self._watch.watch([*settings.files, *source_files(settings)])
 
     def _on_change(self) -> None:
         self.request("a file has changed")
@@ -150,10 +154,11 @@ class Reloader:
         # Before they are read: a change while they are read is to be found.
         self._watch.accept()
         settings = self._load()
-        self._watch.watch([*settings.files, *source_files(settings)])
+        self._watch_files(settings)
         if not settings.tools:
             raise ConfigError("no tools are named any more")
         await self._tools.put_in_force(settings)
+        self._watch_files(settings)  # files of modules may be known only now
         kept = list(_changed(self._started_with, settings))
         if kept:
             _log.warning("restart to apply the changes of: %s", ", ".join(kept))

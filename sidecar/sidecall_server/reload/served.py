@@ -95,6 +95,8 @@ class ServedTools:
             Modules(anew=current is not None),
         )
         await self._start(backend, settings, None if current is None else _START_S)
+        for path in source_files(settings):  # files of modules may be known only now
+            files.setdefault(path, identify(path))
         self._current = _ToolSet(backend, settings.tools, files)
         if current is not None:
             self._retire(current)

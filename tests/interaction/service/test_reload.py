@@ -243,3 +243,15 @@ async def test_a_stop_ends_a_reload(world: World, gate: Gate) -> None:
     assert await world.sidecar.ended() == 0
     await starting.left()
     assert "stopped" in world.sidecar.log()
+
+
+async def test_a_signal_during_the_start_is_obeyed_after_it(world: World, gate: Gate) -> None:
+    world.configure()
+    world.write("one", gate)
+    world.serve(wait=False)
+    starting = await gate.arrived("lifespan of one")
+    world.write_plain("two")
+    world.sidecar.signal(SIGHUP)
+    starting.release()
+    await world.logged("1 tool in force; removed: hold_one")
+    assert await world.tell() == "two"

@@ -133,6 +133,8 @@ def test_files_are_found_by_the_names_that_were_given(tmp_path: Path, package: P
     assert file_of("math") in (None, Path(getattr(sys.modules["math"], "__file__", "")))
     assert file_of("not_there_at_all") is None
     assert file_of("not_there_at_all.tools") is None
+    assert file_of("shop.tools") is None
+    assert "shop" not in sys.modules
     Modules().load("shop.tools")
     assert file_of("shop.tools") == package / "__init__.py"
 

@@ -247,6 +247,28 @@ async def test_what_cannot_be_loaded_changes_nothing(world: World, text: str, me
     assert await world.tell() == "two"
 
 
+async def test_a_module_is_executed_again_only_where_its_file_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = world.path.parent / "of_served_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "tools.py").write_text(TOOLS.replace("VERSION", "one"))
+    monkeypatch.chdir(package.parent)
+
+    async def load(most: int) -> None:
+        policies = PolicyTable((PolicyEntry("tell", {"max_concurrency": most}),))
+        await world.tools.put_in_force(Settings(tools=("of_served_test.tools",), policies=policies))
+
+    await load(1)
+    await load(2)
+    assert world.engine.registry.tools["tell"].spec.max_concurrency == 2
+    assert world.events == ["import one", "start one"]
+    (package / "tools.py").write_text(TOOLS.replace("VERSION", "two"))
+    await load(2)
+    assert await world.tell() == "two"
+
+
 async def test_what_was_started_of_tools_that_are_refused_ends(world: World) -> None:
     await world.load("one")
     bad = world.path.with_name("bad.py")
