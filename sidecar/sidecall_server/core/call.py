@@ -1,7 +1,7 @@
 """Calls: as the model made them, and on their way through the engine."""
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -178,6 +178,10 @@ class Call:
         attempt: Number of the current attempt, from 1; 0 before the first.
         received_ns: When it was received.
         ready_ns: When its dependencies were final and its turn had come; 0 before.
+        queued_ns: When it was last given to the queue of its tool, where that was not
+            when it became ready; 0 else.
+        queue_clock_ns: When the wait of its current attempt began, where that was not when
+            it became ready; 0 else.
         started_ns: When its last attempt was started; 0 before.
         finished_ns: When its outcome was final; 0 before.
         deadline_ns: When the current attempt must end; 0 for never.
@@ -191,12 +195,19 @@ class Call:
         replayed: Whether the outcome was kept from an earlier send.
         coalesced: Whether the outcome is that of an identical call or of the cache.
         asked: What a human is asked about it; None where nothing is.
+        mark_started: Makes it durable that an attempt starts, and says whether that worked;
+            None where nothing is to do.
+        lane: Key of the lane that it holds or waits for; None for none.
+        detached: Whether its attempt goes on for others although its outcome is final.
+        supervision: What the engine has to do beside running it; None for nothing.
     """
 
     # Class attributes, so that making a call sets only what differs: batches are large.
     arguments: Arguments
     attempt = 0
     ready_ns = 0
+    queued_ns = 0
+    queue_clock_ns = 0
     started_ns = 0
     finished_ns = 0
     deadline_ns = 0
@@ -209,6 +220,10 @@ class Call:
     replayed = False
     coalesced = False
     asked: Asked | None = None
+    mark_started: Callable[[], Awaitable[bool]] | None = None
+    lane: str | None = None
+    detached = False
+    supervision: Any = None  # engine.supervision.Supervision
     mark: Any = None  # the admission's note of what the call has been blocked on
     worker: AttemptClock | None = None  # the engine's worker that runs the current attempt
 
@@ -246,6 +261,26 @@ class Call:
             self.preparing = False
             self.attempt -= 1
             self.started_ns = 0
+
+    def successor(self, failure: Failure, now_ns: int) -> "Call":
+        """The call's next attempt, which takes this one's place.
+
+        This object stays with the attempt that failed, which may still be running.
+
+        Args:
+            failure: What became of the attempt.
+            now_ns: When that was known.
+        """
+        following = Call(self.index, self.request, self.options, self.observer, self.received_ns)
+        following.attempt = self.attempt
+        following.ready_ns = self.ready_ns
+        following.blocked_ns = self.blocked_ns
+        following.supervision = self.supervision
+        attempt = FailedAttempt(failure, self.started_ns, now_ns)
+        following.failed_attempts = (*self.failed_attempts, attempt)
+        self.supervision = None
+        self.outcome = failure
+        return following
 
     def __repr__(self) -> str:
         return f"Call(#{self.index} {self.request.name!r} outcome={self.outcome!r})"

@@ -27,12 +27,16 @@ class Step:
     stopped: list[int] = field(default_factory=list)
 
 
+_NO_ORDER: Mapping[int, Sequence[int]] = {}
+
+
 class Plan:
     """The calls of one batch and the edges between them.
 
-    A call is added with the calls it depends on; those may be added later. Where the
-    caller says so it is held until `seal`. Every call becomes final by `finish`, or by
-    being named in `failed_dependency` or `stopped` of a step.
+    A call is added with the calls it depends on, which must end OK, and those that it
+    comes after, which must only be final; either may be added later. Where the caller says
+    so it is held until `seal`. Every call becomes final by `finish`, or by being named in
+    `failed_dependency` or `stopped` of a step.
     """
 
     __slots__ = (
@@ -41,6 +45,7 @@ class Plan:
         "_dependents",
         "_failed_early",
         "_final",
+        "_followers",
         "_held",
         "_low",
         "_mode",
@@ -58,9 +63,10 @@ class Plan:
         self._unfinished: dict[int, bool] = {}
         # Final calls; the value says whether the call ended OK.
         self._final: dict[int, bool] = {}
-        # Number of dependencies that are not final, for calls that have any.
+        # Number of dependencies and predecessors that are not final, for calls that have any.
         self._blockers: dict[int, int] = {}
         self._dependents: dict[int, list[int]] = {}
+        self._followers: dict[int, list[int]] = {}  # calls that come after each call
         self._held: set[int] = set()
         self._runnable: list[int] = []  # SEQUENTIAL: a heap of calls that wait for their turn
         self._failed_early: list[int] = []  # SEQUENTIAL, STOP: a heap of failures before a turn
@@ -74,12 +80,20 @@ class Plan:
         """Whether STOP has fired."""
         return self._stopped
 
-    def add(self, index: int, depends_on: Iterable[int] = (), *, hold: bool = False) -> Step:
+    def add(
+        self,
+        index: int,
+        depends_on: Iterable[int] = (),
+        *,
+        after: Iterable[int] = (),
+        hold: bool = False,
+    ) -> Step:
         """Adds a call.
 
         Args:
             index: Its position in the batch.
             depends_on: Calls that must end OK first, itself and later ones included.
+            after: Calls that must be final first.
             hold: Whether it waits for the seal.
         """
         step = Step()
@@ -101,6 +115,10 @@ class Plan:
             if final is None:
                 self._dependents.setdefault(dependency, []).append(index)
                 blockers += 1
+        for predecessor in set(after):
+            if predecessor not in self._final:
+                self._followers.setdefault(predecessor, []).append(index)
+                blockers += 1
         if blockers:
             self._blockers[index] = blockers
         if hold and not self._sealed:
@@ -110,16 +128,22 @@ class Plan:
         self._take_turn(step)
         return step
 
-    def add_all(self, count: int, edges: Mapping[int, Sequence[int]]) -> Step:
+    def add_all(
+        self,
+        count: int,
+        edges: Mapping[int, Sequence[int]],
+        order: Mapping[int, Sequence[int]] = _NO_ORDER,
+    ) -> Step:
         """Adds calls 0 to count - 1 at once and seals the plan.
 
         Args:
             count: Number of calls.
             edges: The calls that each call depends on, for those that have any.
+            order: The calls that each call comes after, for those that have any.
         """
         step = Step()
         self._sealed = True
-        if not edges and self._mode is Mode.PARALLEL:
+        if not edges and not order and self._mode is Mode.PARALLEL:
             self._unfinished = dict.fromkeys(range(count), True)
             step.ready = list(range(count))
             return step
@@ -129,6 +153,10 @@ class Plan:
             self._blockers[index] = len(distinct)
             for dependency in distinct:
                 self._dependents.setdefault(dependency, []).append(index)
+        for index, after in order.items():
+            self._blockers[index] = self._blockers.get(index, 0) + len(after)
+            for predecessor in after:
+                self._followers.setdefault(predecessor, []).append(index)
         for index in range(count):
             if index not in self._blockers:
                 self._make_runnable(index, step)
@@ -163,15 +191,15 @@ class Plan:
         self._final[index] = ok
         if self._held or index in self._blockers:
             self._forget(index)
-        if ok and self._mode is Mode.PARALLEL:
-            ready = self._unblock(index)
+        if ok and self._mode is Mode.PARALLEL and not self._followers:
+            ready = self._unblock(index, self._dependents)
             return Step(ready) if ready else None
         step = Step()
         if self._active == index:
             self._active = None
         if ok:
-            for dependent in self._unblock(index):
-                heappush(self._runnable, dependent)
+            self._release(index, self._dependents, step)
+            self._release(index, self._followers, step)
         else:
             self._propagate([index], step)
             if self._on_failure is OnFailure.STOP and not self._stopped:
@@ -183,11 +211,36 @@ class Plan:
             self._take_turn(step)
         return step
 
-    def _unblock(self, index: int) -> list[int]:
+    def pause(self, index: int) -> Step:
+        """Takes note that a call is final that is to run in a later send of the batch.
+
+        Its dependants fail. In SEQUENTIAL whatever comes after it is named in `stopped`;
+        else the others go on, under STOP as well.
+        """
+        step = Step()
+        if self._unfinished.pop(index, None) is None:
+            return step
+        self._final[index] = False
+        self._forget(index)
+        self._active = None
+        self._propagate([index], step)
+        if self._mode is Mode.SEQUENTIAL and not self._stopped:
+            self._stop(step)
+        return step
+
+    def _release(self, index: int, waiting: dict[int, list[int]], step: Step) -> None:
+        """Makes runnable what waited for a call last."""
+        for unblocked in self._unblock(index, waiting):
+            if self._mode is Mode.SEQUENTIAL:
+                heappush(self._runnable, unblocked)
+            else:
+                step.ready.append(unblocked)
+
+    def _unblock(self, index: int, waiting: dict[int, list[int]]) -> list[int]:
         """The calls that waited for this one last; in PARALLEL they count as ready."""
         unblocked: list[int] = []
         blockers = self._blockers
-        for dependent in self._dependents.pop(index, ()):
+        for dependent in waiting.pop(index, ()):
             left = blockers.get(dependent)
             if left is None:
                 continue
@@ -237,6 +290,8 @@ class Plan:
     def _propagate(self, failed: list[int], step: Step) -> None:
         """Fails what depends on failed calls, each call once, in breadth."""
         for index in failed:
+            if self._followers:
+                self._release(index, self._followers, step)
             for dependent in self._dependents.pop(index, ()):
                 if dependent not in self._unfinished:
                     continue

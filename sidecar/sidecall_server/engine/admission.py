@@ -7,7 +7,7 @@ rescans, and the reason why a call waits is known.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from sidecall_server.core.call import BlockCause, Call
@@ -15,6 +15,7 @@ from sidecall_server.core.ports import Clock
 from sidecall_server.engine.blocking import UNBLOCKED, Mark, account
 from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.concurrency import Limiter
+from sidecall_server.policy.rate import RateLimiter
 
 _FIRST_RAMP = 8
 _LAST_RAMP = 256
@@ -29,6 +30,9 @@ class Flow:
         turn_key: Its caller, and its batch.
         waiting: Ready calls that have no permit, in order.
         kept: Limiters whose permits an attempt keeps until it ends.
+        shared: Limiters whose permits it gives back with its result.
+        held: Both together, from the narrowest to the widest.
+        rates: Limiters whose permits it does not give back: they come back with time.
         limiters: All limiters; from the narrowest to the widest.
         parked: Limiter at which the flow waits for its turn.
         represents: Narrower limiter that has room, for whose flows this one waits at a
@@ -42,6 +46,7 @@ class Flow:
 
     __slots__ = (
         "entry",
+        "held",
         "kept",
         "limiters",
         "mark",
@@ -49,6 +54,7 @@ class Flow:
         "parked",
         "ramp",
         "ramping",
+        "rates",
         "represents",
         "shared",
         "turn_key",
@@ -70,7 +76,9 @@ class Flow:
         self.waiting: deque[Call] = deque()
         self.kept: tuple[Limiter[Flow], ...] = (entry.limiter, *entry.groups)
         self.shared: tuple[Limiter[Flow], ...] = (batch_limiter, global_limiter)
-        self.limiters = (batch_limiter, *self.kept, global_limiter)
+        self.held: tuple[Limiter[Flow], ...] = (batch_limiter, *self.kept, global_limiter)
+        self.rates: tuple[RateLimiter[Flow], ...] = entry.rates
+        self.limiters = (batch_limiter, *self.kept, *self.rates, global_limiter)
         self.parked: Limiter[Flow] | None = None
         self.represents: Limiter[Flow] | None = None
         self.mark: Mark = UNBLOCKED
@@ -112,6 +120,8 @@ class Admission:
         call.mark = flow.mark
         flow.waiting.append(call)
         flow.entry.queue.count += 1
+        for rate in flow.rates:
+            rate.waiting += 1
         if flow.parked is not None or flow.ramping:
             return
         flow.ramping = True
@@ -133,16 +143,17 @@ class Admission:
         waiting = flow.waiting
         if waiting:
             parked = flow.parked
-            for limiter in flow.limiters:
+            for limiter in flow.held:
                 if limiter.ring.count > (limiter is parked) or limiter.active > limiter.limit:
                     break
             else:
-                call = _take(flow, now_ns)
-                if not waiting and parked is not None:
-                    self._unpark(flow, parked, now_ns)
-                    self._wake_stalled()
-                return call
-        self.release(flow.limiters)
+                if not flow.rates or _spend(flow, now_ns):
+                    call = _take(flow, now_ns)
+                    if not waiting and parked is not None:
+                        self._unpark(flow, parked, now_ns)
+                        self._wake_stalled()
+                    return call
+        self.release(flow.held)
         return None
 
     def release(self, limiters: tuple[Limiter[Flow], ...]) -> None:
@@ -166,6 +177,8 @@ class Admission:
             account(call, flow.mark, now_ns)
         flow.waiting.clear()
         flow.entry.queue.count -= len(calls)
+        for rate in flow.rates:
+            rate.waiting -= len(calls)
         if flow.parked is not None:
             self._unpark(flow, flow.parked, now_ns)
             self._wake_stalled()
@@ -175,6 +188,8 @@ class Admission:
         """Takes one waiting call out; raises ValueError when it does not wait."""
         flow.waiting.remove(call)
         flow.entry.queue.count -= 1
+        for rate in flow.rates:
+            rate.waiting -= 1
         now_ns = self._clock.now_ns()
         account(call, flow.mark, now_ns)
         if not flow.waiting and flow.parked is not None:
@@ -183,7 +198,7 @@ class Admission:
 
     def _admit(self, flow: Flow) -> bool:
         """Starts the next call of a flow that is not parked, or parks the flow."""
-        blocker = _exhausted(flow) or _overtaken(flow)
+        blocker = self._exhausted(flow) or _overtaken(flow)
         if blocker is not None:
             self._park(flow, blocker)
             return False
@@ -192,10 +207,13 @@ class Admission:
 
     def _grant(self, flow: Flow) -> None:
         """Starts the next call of a flow whose limiters all have room."""
-        for limiter in flow.limiters:
+        now_ns = self._clock.now_ns()
+        for limiter in flow.held:
             limiter.active += 1
             limiter.peak = max(limiter.peak, limiter.active)
-        self._start(flow, _take(flow, self._clock.now_ns()))
+        for rate in flow.rates:
+            rate.take(now_ns)
+        self._start(flow, _take(flow, now_ns))
 
     def _park(self, flow: Flow, limiter: Limiter[Flow], *, keeps_turn: bool = False) -> None:
         changed = flow.mark.cause is not limiter.cause
@@ -205,8 +223,26 @@ class Admission:
             limiter.ring.push_front(flow)
         else:
             limiter.ring.push(flow)
+        if isinstance(limiter, RateLimiter):
+            self._await_permit(limiter)
         if changed:
             flow.owner.report_parked(flow)
+
+    def _await_permit(self, rate: RateLimiter[Flow]) -> None:
+        """Has whoever waits for a rate woken when the next permit comes back."""
+        if rate.timer is None and rate.ring.count and rate.active >= rate.limit:
+            rate.timer = self._clock.call_at(rate.next_ns(), lambda: self._on_permit(rate))
+
+    def _on_permit(self, rate: RateLimiter[Flow]) -> None:
+        rate.timer = None
+        self._wake(rate)
+        self._wake_stalled()
+
+    def limits_changed(self, limiters: Iterable[Limiter[Flow]]) -> None:
+        """Wakes who waits at limiters whose limits may have been raised."""
+        for limiter in limiters:
+            self._wake(limiter)
+        self._wake_stalled()
 
     def _unpark(self, flow: Flow, limiter: Limiter[Flow], now_ns: int) -> None:
         limiter.ring.remove(flow)
@@ -222,11 +258,13 @@ class Admission:
         at a wider limiter, and this is called again when it leaves that.
         """
         ring = limiter.ring
+        if limiter.active >= limiter.limit:
+            limiter.refill(self._clock.now_ns())
         while ring.count and limiter.active < limiter.limit and not limiter.represented:
             flow = ring.pop()
             flow.parked = None
             self._leave_wider(flow)
-            blocker = _exhausted(flow)
+            blocker = self._exhausted(flow)
             if blocker is not None:
                 wider = flow.limiters.index(blocker) > flow.limiters.index(limiter)
                 if wider and (blocker is self.limiter or limiter is flow.entry.limiter):
@@ -243,6 +281,8 @@ class Admission:
                 ring.push(flow)
             else:
                 flow.mark = flow.mark.switch(BlockCause.NONE, self._clock.now_ns())
+        if isinstance(limiter, RateLimiter):
+            self._await_permit(limiter)
 
     def _leave_wider(self, flow: Flow) -> None:
         """Has another flow represent those that this one stood for."""
@@ -256,6 +296,13 @@ class Admission:
     def _wake_stalled(self) -> None:
         while self._stalled:
             self._wake(self._stalled.pop())
+
+    def _exhausted(self, flow: Flow) -> Limiter[Flow] | None:
+        """The narrowest limiter that has no room."""
+        for limiter in flow.limiters:
+            if limiter.active >= limiter.limit and not limiter.refill(self._clock.now_ns()):
+                return limiter
+        return None
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -296,6 +343,8 @@ class Admission:
 def _take(flow: Flow, now_ns: int) -> Call:
     """Takes the first waiting call of a flow, which has its permits, and books its wait."""
     flow.entry.queue.count -= 1
+    for rate in flow.rates:
+        rate.waiting -= 1
     call = flow.waiting.popleft()
     mark = flow.mark
     if mark is not call.mark or mark.cause is not BlockCause.NONE:
@@ -303,12 +352,16 @@ def _take(flow: Flow, now_ns: int) -> Call:
     return call
 
 
-def _exhausted(flow: Flow) -> Limiter[Flow] | None:
-    """The narrowest limiter that has no room."""
-    for limiter in flow.limiters:
-        if limiter.active >= limiter.limit:
-            return limiter
-    return None
+def _spend(flow: Flow, now_ns: int) -> bool:
+    """Spends a permit of each rate of a flow whose turn it is, or none of any."""
+    for rate in flow.rates:
+        if rate.ring.count > (rate is flow.parked):
+            return False
+        if rate.active >= rate.limit and not rate.refill(now_ns):
+            return False
+    for rate in flow.rates:
+        rate.take(now_ns)
+    return True
 
 
 def _overtaken(flow: Flow) -> Limiter[Flow] | None:

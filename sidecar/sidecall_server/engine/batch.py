@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from sidecall_server.core.call import BatchOptions, BlockCause, Call, Mode, OnFailure
@@ -19,17 +19,20 @@ from sidecall_server.core.outcome import (
 )
 from sidecall_server.core.plan import Plan, Step
 from sidecall_server.core.ports import Clock
-from sidecall_server.core.tool import Effects
 from sidecall_server.engine.admission import Admission, Flow
+from sidecall_server.engine.aside import Aside, Wait
 from sidecall_server.engine.blocking import add_blocked
 from sidecall_server.engine.bugs import internal_failure
-from sidecall_server.engine.deadlines import BATCH_OVER, Deadlines
-from sidecall_server.engine.registry import tool_not_found
+from sidecall_server.engine.deadlines import Deadlines
+from sidecall_server.engine.effects import may_have_happened, with_effects_of_attempts
+from sidecall_server.engine.lane_members import LaneMembers
+from sidecall_server.engine.ledger import Log
+from sidecall_server.engine.registry import ToolTable, tool_not_found
 from sidecall_server.engine.resolver import Resolver
 from sidecall_server.engine.sessions import Sessions
 from sidecall_server.engine.slices import Slices
-from sidecall_server.engine.watchdog import NEVER, Watchdog
-from sidecall_server.policy.build import ToolPolicies
+from sidecall_server.engine.supervision import Supervision
+from sidecall_server.engine.watchdog import Watchdog
 from sidecall_server.policy.concurrency import Limiter
 
 _KEPT_AT_ONCE = 500
@@ -48,6 +51,15 @@ class Host(Protocol):
     def abandon(self, call: Call) -> None:
         """Tells a running attempt to end; its outcome is already set."""
 
+    def abandon_detached(self, call: Call) -> None:
+        """Tells the attempt of a call to end that nobody waits for any more."""
+
+    def enter(self, batch: "Batch", flow: Flow | None, call: Call) -> None:
+        """Takes a call that needs more than permits."""
+
+    def try_again(self, batch: "Batch", flow: Flow, call: Call) -> None:
+        """Takes the next attempt of a call."""
+
 
 class Batch:
     """The calls of one turn, from receipt to the last result.
@@ -61,9 +73,17 @@ class Batch:
         plan: Their order.
         resolver: Their references.
         edges: The calls that each call depends on, for those that have any.
+        order: The calls that each call comes after in its lane, for those that have any.
+        lanes: The calls that are in lanes.
+        log: What is remembered under its request_id; None without one.
+        minted: As `log`, where a call waits for approval and there is no request_id.
         refused: Failures found before a start, which count at the call's turn.
         held: Calls that wait for the seal, or did.
         deadlines: When they must be final.
+        host: The engine.
+        flows: Its calls by tool.
+        aside: Ready calls that wait for something other than permits.
+        over: Why no call starts any more; None while some may.
         independent: Whether no outcome of one call concerns another one, so that the plan
             need not be asked.
         observer: Watches; None where nobody does.
@@ -76,13 +96,13 @@ class Batch:
     def __init__(
         self,
         host: Host,
-        tools: Mapping[str, ToolPolicies],
+        tools: ToolTable,
         options: BatchOptions,
         limits: Limits,
         max_concurrency: int,
         observer: Observer | None = None,
     ) -> None:
-        self._host = host
+        self.host = host
         self._now_ns = host.clock.now_ns
         self._watchdog = host.watchdog
         self._admission = host.admission
@@ -94,6 +114,10 @@ class Batch:
         self.plan = Plan(options.mode, options.on_failure)
         self.resolver = Resolver(self.calls, tools, limits, host.sessions.finder(options))
         self.edges: dict[int, list[int]] = {}
+        self.order: dict[int, list[int]] = {}
+        self.lanes = LaneMembers()
+        self.log: Log | None = None
+        self.minted: Log | None = None
         self.refused: dict[int, Failure] = {}
         self.held: set[int] = set()
         self.deadlines = Deadlines(options.deadline_ns)
@@ -102,22 +126,24 @@ class Batch:
         self.sealed_ns = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._limiter: Limiter[Flow] = Limiter("batch", BlockCause.BATCH_LIMIT, max_concurrency)
-        self._flows: dict[str, Flow] = {}
+        self.flows: dict[str, Flow] = {}
         self._unfinished = 0
         self._steps: deque[Step] = deque()
         self._applying = False
         self._closed = False
         self._swept = False
         self._unkept: list[int] | None = None  # what is to be added to the session
-        self._over: Failure | None = None  # why no call starts any more
+        self.over: Failure | None = None  # why no call starts any more
+        self.aside = Aside()
+        self._stopped = _STOPPED  # what calls get that must not start any more
         self.independent = False
 
     def add(self, call: Call) -> None:
         """Takes a call; it must be planned next, unless it is final already."""
         self.calls[call.index] = call
         self._unfinished += 1
-        if self._over is not None:
-            self.finish(call, self._over, self._now_ns())
+        if self.over is not None:
+            self.finish(call, self.over, self._now_ns())
             return
         if call.request.timeout_s is not None:
             self._watchdog.arm(self.deadlines.add(call))
@@ -149,14 +175,14 @@ class Batch:
         for index, culprit in step.failed_dependency:
             self.finish(self.calls[index], self._dependency_failed(culprit), now_ns)
         for index in step.stopped:
-            self.finish(self.calls[index], _stopped(), now_ns)
+            self.finish(self.calls[index], self._stopped, now_ns)
         if self.plan.stopped and not self._swept:
             self._swept = True
-            for call in self._withdraw_all():
-                self.finish(call, _stopped(), now_ns)
+            for call in [*self._withdraw_all(), *(wait.call for wait in self.aside)]:
+                self.finish_unplaced(call, self._stopped)
         for count, index in enumerate(step.ready, 1):
             self.make_ready(self.calls[index])
-            if count < len(step.ready) and self._host.slices.used_up(self._now_ns()):
+            if count < len(step.ready) and self.host.slices.used_up(self._now_ns()):
                 # Thousands may have waited for one call, or for large results: others get
                 # a turn in between.
                 self.done.get_loop().call_soon(self.apply, Step(step.ready[count:]))
@@ -167,33 +193,61 @@ class Batch:
         if call.outcome is not None:
             # It became final before it was planned: only now can the plan be told.
             if not self.independent:
-                self._tell_plan(call)
+                self._tell_plan(call, call.outcome)
             return
         now_ns = self._now_ns()
         if self.plan.stopped:
-            self.finish(call, _stopped(), now_ns)
+            self.finish(call, self._stopped, now_ns)
             return
         call.ready_ns = now_ns
         if not self.independent:
             self._account_waiting(call)
         name = call.request.name
-        flow = self._flows.get(name) or self._flow(name)
+        flow = self.flows.get(name) or self._flow(name)
+        if self.log is not None or (
+            flow is not None and (not flow.entry.is_plain or call.request.idempotency_key)
+        ):
+            self.host.enter(self, flow, call)
+            return
         try:
             failure = self._check(call, flow)
         except Exception:
-            failure = internal_failure(call, ExecutionState.NOT_STARTED)
-        if failure is not None or flow is None:
-            self.finish(call, failure or self._not_found(call), now_ns)
+            self.fail(call)
             return
-        entry = flow.entry
-        if now_ns + entry.queue_timeout_ns < self._watchdog.wake_ns:
-            self._watchdog.arm(now_ns + entry.queue_timeout_ns)
+        if failure is not None or flow is None:
+            self.finish(call, failure or self.not_found(call), now_ns)
+            return
+        self._queue(flow, call, now_ns)
+
+    def queue(self, flow: Flow, call: Call) -> None:
+        """Gives a call that has all it needs but permits to the queue of its tool."""
+        call.queued_ns = self._now_ns()
+        self._queue(flow, call, call.queue_clock_ns or call.ready_ns)
+
+    def _queue(self, flow: Flow, call: Call, since_ns: int) -> None:
+        self.watch_queue(flow, since_ns)
         self._admission.submit(flow, call)
         if self.options.on_failure is OnFailure.STOP:
             # What may start before a later call is found invalid must have been started.
             self._admission.pump(flow)
         if self.observer is not None and flow.parked is not None:
             self.observer(Queued(call.index, flow.parked.cause))
+
+    def watch_queue(self, flow: Flow, since_ns: int) -> None:
+        """Sees to it that a call that waits since then does not wait too long."""
+        until_ns = since_ns + flow.entry.queue_timeout_ns
+        if until_ns < self._watchdog.wake_ns:
+            self._watchdog.arm(until_ns)
+
+    def set_aside(self, wait: Wait) -> None:
+        """Has a ready call wait for something other than permits."""
+        self.aside.put(wait)
+        if self.observer is not None:
+            self.observer(Queued(wait.call.index, wait.cause))
+
+    def end_wait(self, call: Call) -> None:
+        """Takes note that a call that was set aside goes on, or has its outcome."""
+        self.aside.end(call, self._now_ns())
 
     def report_parked(self, flow: Flow) -> None:
         """Says what the ready calls of a flow wait for, which has just been parked."""
@@ -210,13 +264,17 @@ class Batch:
         if self.refused and call.index in self.refused:
             return self.refused[call.index]
         if flow is None:
-            return self._not_found(call)
-        if not self.resolver.values:
-            return flow.entry.admit(call, None)
-        values = self.resolver.arguments(call)
-        return values if isinstance(values, Failure) else flow.entry.admit(call, values)
+            return self.not_found(call)
+        values = self.resolver.arguments(call) if self.resolver.values else None
+        if isinstance(values, Failure):
+            return values
+        failure = flow.entry.arguments.admit(call, values)
+        if failure is None and flow.entry.queue.count >= flow.entry.queue.max_calls:
+            return flow.entry.refuse_full(self.options.caller)
+        return failure
 
-    def _not_found(self, call: Call) -> Failure:
+    def not_found(self, call: Call) -> Failure:
+        """The failure of a call whose tool does not exist."""
         return tool_not_found(call.request.name, self.tools)
 
     def _flow(self, name: str) -> Flow | None:
@@ -226,7 +284,7 @@ class Batch:
         key = (self.options.caller, id(self))
         flow = Flow(entry, self, key, self._limiter, self._admission.limiter)
         entry.queue.join(key, flow.waiting)
-        self._flows[name] = flow
+        self.flows[name] = flow
         return flow
 
     def _account_waiting(self, call: Call) -> None:
@@ -238,6 +296,11 @@ class Batch:
             since_ns = max(received_ns, *[calls[i].finished_ns for i in self.edges[index]])
             if since_ns > received_ns:
                 add_blocked(call, BlockCause.REFERENCE, since_ns - received_ns)
+        if index in self.order:
+            last_ns = max(self.calls[i].finished_ns for i in self.order[index])
+            if last_ns > since_ns:
+                add_blocked(call, BlockCause.LANE, last_ns - since_ns)
+                since_ns = last_ns
         if self.held and index in self.held and self.sealed_ns > received_ns:
             add_blocked(call, BlockCause.SEAL, self.sealed_ns - received_ns)
             since_ns = max(since_ns, self.sealed_ns)
@@ -248,18 +311,60 @@ class Batch:
         """Makes a call final; one that is final stays as it is."""
         if call.outcome is not None:
             return
+        if self.aside:
+            outcome = self._leave(call, outcome, now_ns)
+        if call.failed_attempts and type(outcome) is not Success:
+            outcome = with_effects_of_attempts(call, outcome)
         call.outcome = outcome
         call.finished_ns = now_ns
         self._unfinished -= 1
+        if self.lanes:
+            self.lanes.ended(call, outcome)
         if self.observer is not None:
             self.observer(Finished(call.index))
         if not self.independent:
-            self._tell_plan(call)
+            self._tell_plan(call, outcome)
+        if call.supervision is not None:
+            call.supervision.ended(call, outcome, now_ns)
         if not self._unfinished:
             self._complete()
 
-    def _tell_plan(self, call: Call) -> None:
-        step = self.plan.finish(call.index, type(call.outcome) is Success)
+    def finish_unplaced(self, call: Call, outcome: Outcome) -> None:
+        """Makes a call final that finds no place; after an attempt its failure stands."""
+        if call.failed_attempts and isinstance(outcome, Failure):
+            *before, last = call.failed_attempts
+            call.failed_attempts = tuple(before)
+            outcome = last.failure
+        self.finish(call, outcome, self._now_ns())
+
+    def fail(self, call: Call) -> None:
+        """Makes a call final for the sidecar's own fault: the exception in hand."""
+        state = ExecutionState.UNKNOWN if call.failed_attempts else ExecutionState.NOT_STARTED
+        self.finish(call, internal_failure(call, state), self._now_ns())
+
+    def _leave(self, call: Call, outcome: Outcome, now_ns: int) -> Outcome:
+        """Ends the wait of a call that becomes final; returns what is true of its outcome."""
+        wait = self.aside.end(call, now_ns)
+        if wait is None:
+            return outcome
+        wait.leave()
+        flight = wait.flight
+        if isinstance(outcome, Failure) and flight is not None and flight.lives_on:
+            # The run that it waited for is that of the same call.
+            return replace(outcome, state=ExecutionState.UNKNOWN) if flight.has_started else outcome
+        return outcome
+
+    def _tell_plan(self, call: Call, outcome: Outcome) -> None:
+        if isinstance(outcome, Failure) and outcome.reason is Reason.APPROVAL_REQUIRED:
+            if self.options.mode is Mode.SEQUENTIAL:
+                self._stopped = not_started(
+                    Reason.APPROVAL_REQUIRED,
+                    f"Not run: the call @{call.index + 1}, which comes before it, waits for a "
+                    "person's approval.",
+                )
+            self.apply(self.plan.pause(call.index))
+            return
+        step = self.plan.finish(call.index, type(outcome) is Success)
         if step is not None:
             self.apply(step)
 
@@ -279,12 +384,24 @@ class Batch:
         self._sessions.add_calls(self.options, [self.calls[index] for index in some])
         return not self._unkept
 
-    def give_up(self, call: Call, reason: Reason, message: str) -> None:
-        """Makes a call final that is not, wherever it is; a running attempt is told to end."""
+    def give_up(
+        self, call: Call, reason: Reason, message: str, *, client_gone: bool = False
+    ) -> None:
+        """Makes a call final that is not, wherever it is; a running attempt is told to end.
+
+        Args:
+            call: The call.
+            reason: Why.
+            message: Why, for the model.
+            client_gone: Whether nobody waits for it, rather than that it should end: an
+                attempt of a request that may be sent again goes on.
+        """
         if call.outcome is not None:
             return
         now_ns = self._now_ns()
         if call.started_ns:
+            if self._detached(call, reason, message, client_gone=client_gone):
+                return
             # First the mark, so that nobody takes what the attempt returns for the result.
             call.cancelled = True
             if call.preparing:
@@ -292,63 +409,64 @@ class Batch:
                 failure = not_started(reason, message)
             else:
                 effects = self.tools[call.request.name].spec.effects
-                failure = unknown_effect(reason, message + _MAY_HAVE_HAPPENED[effects])
+                failure = unknown_effect(reason, message + may_have_happened(effects))
             self.finish(call, failure, now_ns)
-            self._host.abandon(call)
+            self.host.abandon(call)
             return
-        flow = self._flows.get(call.request.name)
+        flow = self.flows.get(call.request.name)
         if flow is not None and call in flow.waiting:
             self._admission.remove(flow, call)
         self.finish(call, not_started(reason, message), now_ns)
 
-    def cancel(self, reason: Reason, message: str) -> None:
+    def _detached(self, call: Call, reason: Reason, message: str, *, client_gone: bool) -> bool:
+        """Leaves a running attempt to those who wait for it; returns whether there are any."""
+        supervision: Supervision | None = call.supervision
+        if supervision is None or call.preparing:
+            return False
+        policies = self.tools[call.request.name]
+        deadline_ns = call.started_ns + policies.timeout_ns
+        if not supervision.detach(call, deadline_ns, client_gone=client_gone):
+            return False
+        failure = unknown_effect(reason, message + may_have_happened(policies.spec.effects))
+        self.finish(call, failure, self._now_ns())
+        return True
+
+    def abandon_detached(self, call: Call) -> None:
+        """Tells the attempt of a call to end that nobody waits for any more."""
+        self.host.abandon_detached(call)
+
+    def cancel(self, reason: Reason, message: str, *, client_gone: bool = False) -> None:
         """Makes all calls final that are not, and those that may still come."""
         self.cancel_waiting(reason, message)
         for call in list(self.calls.values()):
-            self.give_up(call, reason, message)
+            self.give_up(call, reason, message, client_gone=client_gone)
 
     def cancel_waiting(self, reason: Reason, message: str) -> None:
         """Makes all calls final that were not started, and those that may still come."""
         # They end for this reason, not because one that they depend on did.
         self.independent = True
-        self._over = not_started(reason, message)
+        self.over = not_started(reason, message)
         now_ns = self._now_ns()
         self._withdraw_all()
         for call in list(self.calls.values()):
             if not call.started_ns:
-                self.finish(call, self._over, now_ns)
+                self.finish(call, self.over, now_ns)
         self.close()
 
     def disband(self) -> None:
         """Breaks its cycles, so that a large batch is freed without a garbage collection."""
-        for flow in self._flows.values():
+        for flow in self.flows.values():
             flow.entry.queue.leave(flow.turn_key)
-        self._flows.clear()
+        self.flows.clear()
 
     def _withdraw_all(self) -> list[Call]:
         admission = self._admission
-        return [call for flow in self._flows.values() for call in admission.withdraw(flow)]
-
-    def expire(self, now_ns: int) -> int:
-        """Ends what has waited too long; returns when to ask again."""
-        if now_ns >= self.deadlines.batch_ns:
-            self.cancel(Reason.BATCH_DEADLINE, BATCH_OVER)
-            return NEVER
-        for call in self.deadlines.pop_due(now_ns):
-            self.give_up(call, *self.deadlines.missed(call))
-        next_ns = self.deadlines.next_ns()
-        for flow in list(self._flows.values()):
-            timeout_ns = flow.entry.queue_timeout_ns
-            while flow.waiting and now_ns >= flow.waiting[0].ready_ns + timeout_ns:
-                self.give_up(flow.waiting[0], Reason.QUEUE_TIMEOUT, _waited(timeout_ns))
-            if flow.waiting:
-                next_ns = min(next_ns, flow.waiting[0].ready_ns + timeout_ns)
-        return next_ns
+        return [call for flow in self.flows.values() for call in admission.withdraw(flow)]
 
     def waiting_for(self, call: Call) -> tuple[int, ...]:
         """Positions of the calls that a call depends on and that are not final."""
-        edges = self.edges.get(call.index, ())
-        return tuple(i for i in sorted(set(edges)) if self.calls[i].outcome is None)
+        before = {*self.edges.get(call.index, ()), *self.order.get(call.index, ())}
+        return tuple(i for i in sorted(before) if self.calls[i].outcome is None)
 
     def _dependency_failed(self, culprit: int) -> Failure:
         call = self.calls[culprit]
@@ -363,18 +481,4 @@ class Batch:
         )
 
 
-_MAY_HAVE_HAPPENED = {
-    Effects.READ_ONLY: "",
-    Effects.IDEMPOTENT: " It was started and may have taken effect; calling it again is safe.",
-    Effects.NON_IDEMPOTENT: " It was started and may have taken effect, or still do: find "
-    "out before you call it again.",
-}
-"""What a model must know of an attempt whose end nobody saw."""
-
-
-def _stopped() -> Failure:
-    return not_started(Reason.STOPPED, "Not run: an earlier call of the turn failed.")
-
-
-def _waited(timeout_ns: int) -> str:
-    return f"Not run: the call waited {timeout_ns / 1e9:g} s for its turn. Try again later."
+_STOPPED = not_started(Reason.STOPPED, "Not run: an earlier call of the turn failed.")

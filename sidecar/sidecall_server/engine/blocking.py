@@ -36,20 +36,21 @@ UNBLOCKED = Mark(BlockCause.NONE, 0, {})
 
 
 def account(call: Call, mark: Mark, now_ns: int) -> None:
-    """Books the time between ready and now on what the call was blocked on.
+    """Books the time between its queueing and now on what the call was blocked on.
 
     Args:
-        call: A call whose `mark` is that of its flow when it became ready.
+        call: A call whose `mark` is that of its flow when it was queued.
         mark: The mark of its flow now.
         now_ns: The point in time.
     """
     before: Mark = call.mark
+    since_ns = call.queued_ns or call.ready_ns
     if mark is before:
         if mark.cause is not BlockCause.NONE:
-            add_blocked(call, mark.cause, now_ns - call.ready_ns)
+            add_blocked(call, mark.cause, now_ns - since_ns)
         return
     for cause in {mark.cause, *mark.totals} - {BlockCause.NONE}:
-        blocked = mark.at(now_ns, cause) - before.at(call.ready_ns, cause)
+        blocked = mark.at(now_ns, cause) - before.at(since_ns, cause)
         if blocked > 0:
             add_blocked(call, cause, blocked)
 

@@ -8,20 +8,30 @@ from weakref import WeakSet
 from sidecall_server.core.call import BatchOptions, Call, ToolCall
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.events import Observer
-from sidecall_server.core.outcome import Reason
+from sidecall_server.core.outcome import Reason, unknown_effect
 from sidecall_server.core.ports import Clock
+from sidecall_server.core.records import RecordStore
 from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.engine.admission import Flow
+from sidecall_server.engine.attempts import refuse_waiting
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.bugs import internal_error
+from sidecall_server.engine.entrance import Entrance
+from sidecall_server.engine.expiry import expire
 from sidecall_server.engine.intake import take_in
+from sidecall_server.engine.lanes import Lanes
+from sidecall_server.engine.ledger import Entry, Ledger, Log, call_digest
 from sidecall_server.engine.registry import Registry
 from sidecall_server.engine.runner import Runner
 from sidecall_server.engine.sessions import Sessions
 from sidecall_server.engine.slices import Slices
+from sidecall_server.engine.supervision import Supervision
 from sidecall_server.engine.watchdog import NEVER, Watchdog
 from sidecall_server.policy.concurrency import LimiterStatistics
+from sidecall_server.policy.sharing import ResultCache
 
 _DRAINING_RETRY_S = 1.0
+_MAX_CACHED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +62,34 @@ class Engine:
         watchdog: The timer of all deadlines.
         admission: Permits and turns.
         sessions: Results of earlier turns.
+        lanes: Who runs in each lane, and who waits.
+        ledger: What is remembered of calls that may be sent again.
         draining: Done when no batch is accepted any more.
     """
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(self, limits: Limits, clock: Clock, store: RecordStore | None = None) -> None:
+        """Makes an engine without tools.
+
+        Args:
+            limits: Bounds in force.
+            clock: Time.
+            store: Where to remember what must survive the process; None for nowhere.
+        """
         loop = asyncio.get_running_loop()
         self.limits = limits
         self.clock = clock
-        self.registry = Registry(limits)
+        self.registry = Registry(limits, clock.now_ns, durable=store is not None)
         self.slices = Slices(loop, clock)
         self.watchdog = Watchdog(clock, self._expire)
-        self._runner = Runner(loop, clock, self.slices, self.watchdog, limits.max_concurrency)
+        self.lanes = Lanes()
+        self._runner = Runner(
+            loop, clock, self.slices, self.watchdog, self.lanes, limits.max_concurrency
+        )
         self.admission = self._runner.admission
         self.sessions = Sessions(limits, clock)
+        self.ledger = Ledger(limits, clock, self.slices, store)
+        self.cache = ResultCache(_MAX_CACHED, limits.max_cache_bytes)
+        self._entrance = Entrance(self, self.ledger, self.cache)
         self._open: set[Batch] = set()
         self._next_close: asyncio.Future[None] | None = None
         self.draining: asyncio.Future[None] = loop.create_future()
@@ -80,7 +105,8 @@ class Engine:
         Raises:
             Rejection: The batch was not accepted; no call was started.
         """
-        batch = self.open(options, observer)
+        log = await self.look_up(options, requests)
+        batch = self.open(options, observer, log)
         try:
             try:
                 await take_in(batch, requests, self.slices)
@@ -90,15 +116,58 @@ class Engine:
             await batch.done
         finally:
             self.close(batch)
+        await self.remember(batch)
         return batch
 
-    def open(self, options: BatchOptions, observer: Observer | None = None) -> Batch:
+    async def look_up(
+        self, options: BatchOptions, requests: Sequence[ToolCall] | None
+    ) -> Log | None:
+        """What is remembered of a request, where it has an id; for `open`, at once.
+
+        Args:
+            options: What holds for the batch.
+            requests: Its calls; None where they are not known yet.
+
+        Raises:
+            Rejection: The request must not be served.
+        """
+        if requests is not None and self.ledger.is_durable:
+            await self.ledger.load_keys(options, requests)
+        if not options.request_id:
+            return None
+        return await self.ledger.open(options, requests)
+
+    async def remember(self, batch: Batch) -> None:
+        """Makes what has become of a batch durable, before it is answered."""
+        if batch.minted is not None:
+            for index, call in batch.calls.items():
+                entry = batch.minted.entries.setdefault(index, Entry(call_digest(call.request)))
+                if call.outcome is not None:
+                    entry.set_outcome(call.outcome, call.attempt)
+            batch.minted.call_count = len(batch.calls)
+            self.ledger.adopt(batch.minted)
+        if self.ledger.is_durable:
+            await self.ledger.flush()
+
+    def open(
+        self, options: BatchOptions, observer: Observer | None = None, log: Log | None = None
+    ) -> Batch:
         """Opens a batch without calls; `close` must follow.
+
+        Args:
+            options: What holds for all its calls.
+            observer: Watches; None where nobody does.
+            log: What `look_up` found; it is used until `close`.
 
         Raises:
             Rejection: No batch is accepted at present.
         """
-        self.check_accepting()
+        try:
+            self.check_accepting(is_known=log is not None and log.is_known)
+        except Rejection:
+            if log is not None:
+                self.ledger.close(log)
+            raise
         most = self.limits.max_batch_concurrency
         wanted = options.max_concurrency
         batch = Batch(
@@ -109,6 +178,9 @@ class Engine:
             most if wanted is None else min(wanted, most),
             observer,
         )
+        batch.log = log
+        if log is not None:
+            log.is_known = True
         self._open.add(batch)
         if options.deadline_ns is not None:
             self.watchdog.arm(options.deadline_ns)
@@ -118,9 +190,11 @@ class Engine:
         """Forgets a batch; what is not final in it is cancelled."""
         # Cancelling the task that waits for a batch has cancelled what it waits for.
         if batch.done.cancelled() or not batch.done.done():
-            batch.cancel(Reason.CANCELLED, "The client cancelled the turn.")
+            batch.cancel(Reason.CANCELLED, "The client cancelled the turn.", client_gone=True)
         batch.disband()
         self._open.discard(batch)
+        if batch.log is not None:
+            self.ledger.close(batch.log)
         closed, self._next_close = self._next_close, None
         if closed is not None:
             closed.set_result(None)
@@ -139,9 +213,18 @@ class Engine:
         while tasks := [w.task for w in self._runner.workers if w.flow.owner in batches]:
             await asyncio.wait(tasks)
 
-    def check_accepting(self) -> None:
-        """Raises Rejection where no batch is accepted at present."""
-        if self.draining.done():
+    @property
+    def is_draining(self) -> bool:
+        """Whether nothing new is started."""
+        return self.draining.done()
+
+    def check_accepting(self, *, is_known: bool = False) -> None:
+        """Raises Rejection where no batch is accepted at present.
+
+        Args:
+            is_known: Whether the batch is one that was accepted before.
+        """
+        if self.draining.done() and not is_known:
             raise Rejection(
                 RejectionReason.DRAINING,
                 "The sidecar is shutting down.",
@@ -158,9 +241,33 @@ class Engine:
         """Tells a running attempt to end; its outcome is already set."""
         self._runner.abandon(call)
 
+    def abandon_detached(self, call: Call) -> None:
+        """Tells the attempt of a call to end that nobody waits for any more."""
+        call.cancelled = True
+        supervision: Supervision = call.supervision
+        failure = unknown_effect(Reason.CANCELLED, "The client cancelled the call.")
+        supervision.land(call, failure, self.clock.now_ns())
+        self._runner.abandon(call)
+
+    def enter(self, batch: Batch, flow: Flow | None, call: Call) -> None:
+        """Takes a call that needs more than permits."""
+        self._entrance.enter(batch, flow, call)
+
+    def try_again(self, batch: Batch, flow: Flow, call: Call) -> None:
+        """Takes the next attempt of a call."""
+        self._entrance.try_again(batch, flow, call)
+
+    def refuse_waiting(self, name: str) -> None:
+        """Ends the waiting calls of a tool whose breaker has opened."""
+        breaker = self.registry.states()[name].breaker
+        failure = None if breaker is None else breaker.refusal(self.clock.now_ns())
+        if failure is not None:
+            for batch in list(self._open):
+                refuse_waiting(batch, name, failure)
+
     def _expire(self, now_ns: int) -> int:
         # Batches first: what waits for a running call ends for the same reason as that call.
-        next_ns = min((batch.expire(now_ns) for batch in list(self._open)), default=NEVER)
+        next_ns = min((expire(batch, now_ns) for batch in list(self._open)), default=NEVER)
         return min(next_ns, self._runner.expire(now_ns))
 
     def refuse_batches(self) -> None:

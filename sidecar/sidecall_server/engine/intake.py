@@ -1,9 +1,10 @@
 """How the calls of a batch that is known as a whole get into its plan."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sidecall_server.core.call import Call, Mode, OnFailure, ToolCall
 from sidecall_server.core.cycles import cyclic
+from sidecall_server.core.lane_order import LaneOrder
 from sidecall_server.core.outcome import Failure, Reason, not_started
 from sidecall_server.core.references import may_hold_references
 from sidecall_server.engine.batch import Batch
@@ -31,10 +32,14 @@ async def take_in(batch: Batch, requests: Sequence[ToolCall], slices: Slices) ->
                 linked.append(call)
     if linked:
         await _link(batch, linked, slices)
-    batch.independent |= not batch.edges and (
-        options.mode is Mode.PARALLEL and options.on_failure is OnFailure.CONTINUE
+    for _ in lane_links(batch):
+        await slices.breathe()
+    batch.independent |= (
+        not batch.edges
+        and not batch.order
+        and (options.mode is Mode.PARALLEL and options.on_failure is OnFailure.CONTINUE)
     )
-    step = batch.plan.add_all(len(requests), batch.edges)
+    step = batch.plan.add_all(len(requests), batch.edges, batch.order)
     batch.seal()
     for count, index in enumerate(step.ready):
         batch.make_ready(batch.calls[index])
@@ -58,6 +63,24 @@ async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
                 batch.edges[call.index] = dependencies
         await slices.breathe()
     refuse_cycles(batch)
+
+
+def lane_links(batch: Batch) -> Iterator[None]:
+    """Finds out, call by call, which calls come after which because they share a lane."""
+    if not batch.tools.laned:
+        return
+    calls = [
+        call for _, call in sorted(batch.calls.items()) if call.request.name in batch.tools.laned
+    ]
+    for call in calls:
+        batch.lanes.add(call, batch.tools[call.request.name])
+        yield
+    order = LaneOrder(len(batch.calls), batch.edges)
+    for call in calls:
+        after = batch.lanes.predecessors(call.index, order)
+        if after:
+            batch.order[call.index] = after
+        yield
 
 
 def refuse_cycles(batch: Batch) -> dict[int, list[int]]:

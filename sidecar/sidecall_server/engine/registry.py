@@ -2,7 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rapidfuzz import process
@@ -11,10 +14,13 @@ from sidecall_server.core.call import BlockCause
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import Failure, Reason, not_started
 from sidecall_server.core.ports import BoundTool
-from sidecall_server.core.tool import ToolSpec
-from sidecall_server.policy.build import ToolPolicies
+from sidecall_server.core.tool import Group, ToolSpec
+from sidecall_server.policy.breaker import CircuitBreaker
+from sidecall_server.policy.build import GroupState, ToolPolicies, ToolState
 from sidecall_server.policy.concurrency import Limiter
 from sidecall_server.policy.queue import ToolQueue
+from sidecall_server.policy.rate import RateLimiter
+from sidecall_server.policy.retry import Retrier
 
 _MAX_NEAR_NAMES = 5
 _NEAR_PERCENT = 60
@@ -28,12 +34,14 @@ class ToolTable(dict[str, ToolPolicies]):
     Attributes:
         not_found: Failures of calls whose names are not among the tools, by name: finding
             near names takes longer than everything else that such a call needs.
+        laned: Names of the tools that have lanes.
         max_result_bytes: Bytes that one result may take, for the tools that bound it.
     """
 
     def __init__(self, tools: Iterable[tuple[str, ToolPolicies]] = ()) -> None:
         super().__init__(tools)
         self.not_found: dict[str, Failure] = {}
+        self.laned = frozenset(name for name, entry in self.items() if entry.lane is not None)
         self.max_result_bytes = {
             name: entry.spec.max_result_bytes
             for name, entry in self.items()
@@ -41,35 +49,62 @@ class ToolTable(dict[str, ToolPolicies]):
         }
 
 
+_NO_GROUPS: Mapping[str, Group] = {}
+
+
 class Registry:
     """The tools that can be called.
 
-    A batch keeps the mapping that it started with; limits belong to names and outlive a
-    swap.
+    A batch keeps the mapping that it started with; limits, rates and breakers belong to
+    names and outlive a swap.
 
     Attributes:
         tools: The tools by name. Never changed in place.
         revision: Changes when a tool or its description does.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        random: Callable[[], float] = random.random,
+        *,
+        durable: bool = False,
+    ) -> None:
+        """Makes an empty registry.
+
+        Args:
+            limits: Bounds in force.
+            now_ns: The time.
+            random: Gives numbers from 0 to below 1, for waits between attempts.
+            durable: Whether starts of calls may have to be made durable.
+        """
         self._limits = limits
-        self._limiters: dict[str, Limiter[Any]] = {}
-        self._groups: dict[str, Limiter[Any]] = {
-            "threads": Limiter("threads", BlockCause.GROUP_LIMIT, limits.max_threads),
-            "processes": Limiter("processes", BlockCause.GROUP_LIMIT, limits.max_processes),
+        self._now_ns = now_ns
+        self._random = random
+        self._durable = durable
+        self._states: dict[str, ToolState] = {}
+        self._groups = {
+            name: GroupState(Limiter(name, BlockCause.GROUP_LIMIT, most))
+            for name, most in (("threads", limits.max_threads), ("processes", limits.max_processes))
         }
-        self._queues: dict[str, ToolQueue] = {}
-        self.tools: Mapping[str, ToolPolicies] = ToolTable()
+        self._built_in = tuple(self._groups)
+        self.tools = ToolTable()
         self.revision = _revision(())
 
-    def swap(self, tools: Iterable[BoundTool]) -> None:
+    def swap(self, tools: Iterable[BoundTool], groups: Mapping[str, Group] = _NO_GROUPS) -> None:
         """Puts other tools in force, all at once.
+
+        Args:
+            tools: The tools.
+            groups: Limits that they share, by name.
 
         Raises:
             ValueError: Two tools have one name, a schema is invalid, or a group is
                 unknown. Nothing was changed.
         """
+        group_states = self._group_states(groups)
+        states: dict[str, ToolState] = {}
         entries: dict[str, ToolPolicies] = {}
         sources: dict[str, str] = {}
         for tool in tools:
@@ -78,27 +113,76 @@ class Registry:
                 raise ValueError(
                     f"two tools are named {name!r}: one of {sources[name]}, one of {tool.source}"
                 )
-            entries[name] = self._entry(tool)
+            states[name] = self._state_for(tool.spec)
+            entries[name] = self._entry(tool, states[name], group_states)
             sources[name] = tool.source
         for name, entry in entries.items():
-            self._limiters[name] = entry.limiter
-            entry.limiter.limit = self._limit_of(entry.spec)
-            self._queues[name] = entry.queue
-            entry.queue.max_calls = self._max_queue_of(entry.spec)
+            self._put_in_force(states[name], entry.spec)
+        for name, group in groups.items():
+            self._change_group(group_states[name], group)
+        self._states |= states
+        self._groups |= group_states
         self.tools = ToolTable(sorted(entries.items()))
         self.revision = _revision(entry.spec for entry in self.tools.values())
 
-    def _entry(self, tool: BoundTool) -> ToolPolicies:
+    def _group_states(self, groups: Mapping[str, Group]) -> dict[str, GroupState]:
+        """The state of each group that tools may name; known ones keep theirs."""
+        states = {name: self._groups[name] for name in self._built_in}
+        for name, group in groups.items():
+            if name in states:
+                raise ValueError(f"the limit {name!r} is the sidecar's own")
+            old = self._groups.get(name, GroupState())
+            limiter, rate = None, None
+            if group.max_concurrency is not None:
+                limiter = old.limiter or Limiter(
+                    name, BlockCause.GROUP_LIMIT, group.max_concurrency
+                )
+            if group.rate is not None:
+                rate = old.rate or RateLimiter(f"{name} rate", group.rate)
+            states[name] = GroupState(limiter, rate)
+        return states
+
+    def _change_group(self, state: GroupState, group: Group) -> None:
+        if state.limiter is not None and group.max_concurrency is not None:
+            state.limiter.limit = group.max_concurrency
+        if state.rate is not None and group.rate is not None:
+            state.rate.change(group.rate, self._now_ns())
+
+    def _state_for(self, spec: ToolSpec) -> ToolState:
+        """The state of a tool, with what its description asks for; not in force yet."""
+        name = spec.name
+        state = self._states.get(name) or ToolState(
+            Limiter(name, BlockCause.TOOL_LIMIT, self._limit_of(spec)),
+            ToolQueue(self._max_queue_of(spec)),
+        )
+        # A state may be that of tools in force: parts are added, which those do not see.
+        if spec.rate is not None and state.rate is None:
+            state.rate = RateLimiter(f"{name} rate", spec.rate)
+        if spec.breaker is not None and state.breaker is None:
+            state.breaker = CircuitBreaker(spec.breaker, name)
+        if spec.retry is not None and state.retrier is None:
+            state.retrier = Retrier(spec.retry, self._random)
+        return state
+
+    def _put_in_force(self, state: ToolState, spec: ToolSpec) -> None:
+        state.limiter.limit = self._limit_of(spec)
+        state.queue.max_calls = self._max_queue_of(spec)
+        if state.rate is not None and spec.rate is not None:
+            state.rate.change(spec.rate, self._now_ns())
+        if state.breaker is not None and spec.breaker is not None:
+            state.breaker.spec = spec.breaker
+        if state.retrier is not None and spec.retry is not None:
+            state.retrier.spec = spec.retry
+
+    def _entry(
+        self, tool: BoundTool, state: ToolState, groups: Mapping[str, GroupState]
+    ) -> ToolPolicies:
         spec = tool.spec
         try:
-            limiter = self._limiters.get(spec.name) or Limiter(
-                spec.name, BlockCause.TOOL_LIMIT, self._limit_of(spec)
-            )
-            groups = tuple(self._groups[name] for name in spec.groups)
-            queue = self._queues.get(spec.name) or ToolQueue(self._max_queue_of(spec))
-            return ToolPolicies(tool, self._limits, limiter, groups, queue)
+            joined = [groups[name] for name in spec.groups]
+            return ToolPolicies(tool, self._limits, state, joined, durable=self._durable)
         except KeyError as error:
-            raise ValueError(f"tool {spec.name!r}: there is no group {error}") from None
+            raise ValueError(f"tool {spec.name!r}: there is no limit {error}") from None
         except ValueError as error:
             raise ValueError(f"tool {spec.name!r} of {tool.source}: {error}") from None
 
@@ -113,10 +197,19 @@ class Registry:
     def _max_queue_of(self, spec: ToolSpec) -> int:
         return self._limits.max_queue if spec.max_queue is None else spec.max_queue
 
+    def states(self) -> Mapping[str, ToolState]:
+        """What belongs to each name that is or was a tool's."""
+        return self._states
+
     def limiters(self) -> Iterable[Limiter[Any]]:
         """All limiters of tools and groups."""
-        yield from self._limiters.values()
-        yield from self._groups.values()
+        states: list[ToolState | GroupState] = [*self._states.values(), *self._groups.values()]
+        return (state.limiter for state in states if state.limiter is not None)
+
+    def rates(self) -> Iterable[RateLimiter[Any]]:
+        """All rates of tools and groups."""
+        states: list[ToolState | GroupState] = [*self._states.values(), *self._groups.values()]
+        return (state.rate for state in states if state.rate is not None)
 
 
 def tool_not_found(name: str, tools: Iterable[str]) -> Failure:
@@ -145,10 +238,18 @@ def _not_found(name: str, known: list[str]) -> Failure:
     return not_started(Reason.TOOL_NOT_FOUND, f"There is no tool {name!r}. {hint}")
 
 
+def _stable(spec: ToolSpec) -> str:
+    codes = sorted(spec.retry.codes) if spec.retry is not None else []
+    retry = None if spec.retry is None else replace(spec.retry, codes=frozenset())
+    return f"{replace(spec, retry=retry)!r} {codes}"
+
+
 def _revision(specs: Iterable[ToolSpec]) -> str:
     digest = hashlib.sha256()
     for spec in specs:
         facts = (spec.name, spec.description, spec.input_schema, spec.output_schema)
-        values = (spec.effects, spec.max_concurrency, spec.timeout_s, spec.queue_timeout_s)
-        digest.update(json.dumps((*facts, *values), sort_keys=True, default=repr).encode())
+        digest.update(json.dumps(facts, sort_keys=True, default=repr).encode())
+        # Values only: their text is the same in every process.
+        policies = replace(spec, input_schema={}, output_schema=None)
+        digest.update(_stable(policies).encode())
     return digest.hexdigest()[:16]

@@ -104,12 +104,17 @@ class Resolver:
             )
         self._earlier[call_id] = result
 
-    def arguments(self, call: Call) -> Arguments | Failure | None:
+    def arguments(self, call: Call, *, keep: bool = False) -> Arguments | Failure | None:
         """A call's arguments with references resolved; None where it holds none.
 
         All calls that it refers to must have ended OK.
+
+        Args:
+            call: The call.
+            keep: Whether they are asked for again.
         """
-        values = self.values.pop(call.index, None)
+        index = call.index
+        values = self.values.get(index) if keep else self.values.pop(index, None)
         if values is None:
             return None
         try:

@@ -6,11 +6,13 @@ from collections.abc import Collection
 
 from sidecall_server.core.call import Call
 from sidecall_server.core.events import Started
-from sidecall_server.core.outcome import ExecutionState, Reason
+from sidecall_server.core.outcome import ExecutionState
 from sidecall_server.core.ports import Clock
 from sidecall_server.engine.admission import Admission, Flow
+from sidecall_server.engine.attempts import settle, time_out
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.bugs import internal_failure
+from sidecall_server.engine.lanes import Lanes
 from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.watchdog import NEVER, Watchdog
 
@@ -56,10 +58,12 @@ class Runner:
         clock: Clock,
         slices: Slices,
         watchdog: Watchdog,
+        lanes: Lanes,
         max_concurrency: int,
     ) -> None:
         self.admission = Admission(loop, clock, max_concurrency, self.start)
         self._watchdog = watchdog
+        self._lanes = lanes
         self._loop = loop
         self._clock = clock
         self._slices = slices
@@ -98,19 +102,21 @@ class Runner:
                     self._begin(worker, call, batch)
                     try:
                         outcome = await handler(call)
-                    except asyncio.CancelledError:
-                        if call.cancelled:
-                            return
-                        if worker.task.cancelling():
-                            raise
+                    except (asyncio.CancelledError, Exception) as error:
+                        if isinstance(error, asyncio.CancelledError):
+                            if call.cancelled:
+                                return
+                            if worker.task.cancelling():
+                                raise
                         # Nobody cancelled it: without an outcome its batch would wait for ever.
-                        outcome = internal_failure(call, ExecutionState.UNKNOWN)
-                    except Exception:
                         outcome = internal_failure(call, ExecutionState.UNKNOWN)
                     call.worker = None
                     if worker.abandoned:
                         return
-                    batch.finish(call, outcome, now_ns())
+                    if call.supervision is None:
+                        batch.finish(call, outcome, now_ns())
+                    else:
+                        settle(batch, flow, call, outcome, now_ns())
                 ended_ns = now_ns()
                 if ended_ns >= slices.end_ns and slices.used_up(ended_ns):
                     flow.yielding += 1
@@ -129,9 +135,17 @@ class Runner:
                     return
                 worker.call = call = following
         finally:
-            self._workers.discard(worker)
-            if holds:
-                self.admission.release(flow.kept if worker.abandoned else flow.limiters)
+            self._retire(worker, holds=holds)
+
+    def _retire(self, worker: Worker, *, holds: bool) -> None:
+        """Takes back what a worker has that ends."""
+        self._workers.discard(worker)
+        call, flow = worker.call, worker.flow
+        if call.lane is not None:
+            self._lanes.leave(call.lane, call)
+            call.lane = None
+        if holds:
+            self.admission.release(flow.kept if worker.abandoned else flow.held)
 
     def _begin(self, worker: Worker, call: Call, batch: Batch) -> None:
         call.attempt += 1
@@ -167,21 +181,20 @@ class Runner:
         next_ns = NEVER
         for worker in list(self._workers):
             call = worker.call
-            if call.outcome is not None or not call.started_ns or call.preparing:
+            if call.outcome is not None and not call.detached:
+                continue
+            if not call.started_ns or call.preparing:
                 continue
             if now_ns < call.deadline_ns:
                 next_ns = min(next_ns, call.deadline_ns)
                 continue
             batch: Batch = worker.flow.owner
-            if now_ns >= batch.deadlines.of(call):
+            if now_ns >= batch.deadlines.of(call) and not call.detached:
                 batch.give_up(call, *batch.deadlines.missed(call))
+                if call.detached:
+                    next_ns = min(next_ns, call.deadline_ns)
             else:
-                timeout_s = worker.flow.entry.timeout_ns / 1e9
-                batch.give_up(
-                    call,
-                    Reason.TOOL_TIMEOUT,
-                    f"The tool did not answer in time ({timeout_s:g} s).",
-                )
+                time_out(batch, worker.flow, call, now_ns)
         return next_ns
 
     async def stop(self, grace_s: float) -> None:

@@ -7,7 +7,7 @@ from sidecall_server.core.references import UnresolvedError
 from sidecall_server.core.tool import Effects
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.engine import Engine
-from sidecall_server.engine.intake import refuse_cycles
+from sidecall_server.engine.intake import lane_links, refuse_cycles
 
 
 class ProtocolError(ValueError):
@@ -78,8 +78,11 @@ class StreamIntake:
         self.sealed = True
         batch.seal()
         self._link_pending()
+        for _ in lane_links(batch):
+            pass
         for index in sorted(self._pending):
-            batch.apply(batch.plan.add(index, batch.edges.get(index, ()), hold=True))
+            dependencies, after = batch.edges.get(index, ()), batch.order.get(index, ())
+            batch.apply(batch.plan.add(index, dependencies, after=after, hold=True))
         self._pending.clear()
         batch.apply(batch.plan.seal())
         self._report_blocked()
@@ -116,7 +119,8 @@ class StreamIntake:
 
     def _may_start_early(self, name: str) -> bool:
         entry = self.batch.tools.get(name)
-        return entry is not None and entry.spec.effects is Effects.READ_ONLY
+        # In a lane the emitted order holds, and earlier calls may still come.
+        return entry is not None and entry.spec.effects is Effects.READ_ONLY and entry.lane is None
 
     def _report(self, call: Call, cause: BlockCause) -> None:
         batch = self.batch

@@ -35,9 +35,10 @@ class ArgumentsPolicy:
 
     Attributes:
         schema: The schema.
+        max_depth: Deepest nesting of arrays and objects.
     """
 
-    __slots__ = ("_defaults", "_is_valid", "_max_depth", "_prepare", "_validator", "schema")
+    __slots__ = ("_defaults", "_is_valid", "_prepare", "_validator", "max_depth", "schema")
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class ArgumentsPolicy:
         """
         self.schema = schema
         self._prepare = prepare
-        self._max_depth = max_depth
+        self.max_depth = max_depth
         try:
             self._validator = jsonschema_rs.Draft202012Validator(
                 dict(schema), retriever=_refuse_to_retrieve
@@ -74,18 +75,27 @@ class ArgumentsPolicy:
             call: The call.
             values: Its arguments where they were parsed before.
         """
+        checked = self.checked(call, values)
+        return checked if isinstance(checked, Failure) else self.set(call, checked)
+
+    def checked(self, call: Call, values: Arguments | None) -> Arguments | Failure:
+        """A call's arguments as JSON values that are valid, with defaults applied."""
         if values is None:
             try:
-                values = parse(call.request.arguments, self._max_depth)
+                values = parse(call.request.arguments, self.max_depth)
             except ArgumentsError as error:
                 return not_started(
                     Reason.ARGUMENTS_INVALID,
                     f"{error}. Write the arguments of {call.request.name!r} as one JSON object "
                     "and call it again.",
                 )
-        failure = self.check(values)
-        if failure is not None:
-            return failure
+        return self.check(values) or values
+
+    def set(self, call: Call, values: Arguments) -> Failure | None:
+        """Sets a call's arguments from valid JSON values, which stay as they are.
+
+        Where nothing is to be converted the call gets the values themselves.
+        """
         if self._prepare is None:
             call.arguments = values
             return None
@@ -94,6 +104,16 @@ class ArgumentsPolicy:
             return prepared
         call.arguments = prepared
         return None
+
+    def defaulted(self, text: str) -> Arguments | None:
+        """Arguments as they stand in JSON text, with defaults; None where they are malformed."""
+        try:
+            values = parse(text, self.max_depth)
+        except ArgumentsError:
+            return None
+        if self._defaults is not None:
+            self._defaults.apply(values)
+        return values
 
     def check(self, arguments: Arguments) -> Failure | None:
         """Applies the schema's defaults in place and validates; None when all is well."""

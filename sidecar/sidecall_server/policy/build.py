@@ -1,28 +1,82 @@
 """The order of all policies, written once.
 
 Two kinds. *Admission* policies are synchronous state that is asked before an attempt
-exists: `ToolPolicies.admit`, then the permits that `sidecall_server.engine.admission`
-gives out. *Layers* wrap one admitted attempt: `LAYERS`. What is not configured is left
-out, not made a layer that does nothing.
+exists. In their order, with the reason for it:
+
+1. replay (`engine.entrance`): what completed in an earlier send needs nothing else;
+2. references: values come before checks;
+3. arguments: an invalid call must neither wait nor take a place;
+4. approval: a human decides on what would really run, and before it costs anything;
+5. idempotency key, then cache and coalescing: what need not run takes no permit, and
+   must not be refused because its tool fails at present;
+6. breaker: a tool that is left alone takes no place;
+7. queue: a full one answers at once;
+8. lane: before the permits, so that whoever holds permits waits for nobody;
+9. rates and permits (`engine.admission`): all at once or none.
+
+A retry begins again at 6. *Layers* wrap one admitted attempt: `LAYERS`. What is not
+configured is left out, not made a layer that does nothing.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sidecall_server.core.call import Arguments, Call
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import ExecutionState, Failure, Reason
 from sidecall_server.core.ports import BoundTool, Handler, Layer
+from sidecall_server.core.tool import Effects
 from sidecall_server.policy.arguments import ArgumentsPolicy
+from sidecall_server.policy.breaker import CircuitBreaker
 from sidecall_server.policy.concurrency import Limiter
+from sidecall_server.policy.journal import journal_layer
+from sidecall_server.policy.lane_key import LaneKey
 from sidecall_server.policy.queue import ToolQueue
+from sidecall_server.policy.rate import RateLimiter
+from sidecall_server.policy.retry import Retrier
 
 _QUEUE_FULL_RETRY_S = 1.0
 
-LAYERS: Sequence[Callable[[BoundTool], Layer | None]] = ()
+LAYERS: Sequence[Callable[[BoundTool, bool], Layer | None]] = (
+    # Outermost: nothing of an attempt may happen before its start is durable.
+    lambda tool, durable: journal_layer(tool) if durable else None,
+)
 """What may wrap an attempt, outermost first; None where a tool does not configure it.
 
-Timeouts are none of them: one timer of the engine serves all attempts."""
+The second argument says whether starts of calls may have to be durable. Timeouts are none
+of them: one timer of the engine serves all attempts."""
+
+
+@dataclass(slots=True)
+class ToolState:
+    """What belongs to a tool's name and outlives a swap.
+
+    Attributes:
+        limiter: Its permits.
+        queue: Its ready calls that wait.
+        rate: How often it may start; None without a rate.
+        breaker: Whether it is left alone; None without a breaker.
+        retrier: When its failed attempts are repeated; None without retries.
+    """
+
+    limiter: Limiter[Any]
+    queue: ToolQueue
+    rate: RateLimiter[Any] | None = None
+    breaker: CircuitBreaker | None = None
+    retrier: Retrier | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """A limit that several tools share.
+
+    Attributes:
+        limiter: Its permits; None without a bound.
+        rate: How often its tools may start; None without a rate.
+    """
+
+    limiter: Limiter[Any] | None = None
+    rate: RateLimiter[Any] | None = None
 
 
 class ToolPolicies:
@@ -31,21 +85,34 @@ class ToolPolicies:
     Attributes:
         spec: The tool's description.
         handler: Runs one attempt, layers included.
-        limiter: Permits of the tool; belongs to its name and outlives a swap.
+        state: What belongs to its name.
+        limiter: Permits of the tool.
+        queue: Its ready calls that wait.
         groups: Permits that it shares with other tools.
+        rates: How often it, and the groups that it is in, may start.
+        breaker: Whether it is left alone; None without a breaker.
+        retrier: When failed attempts are repeated; None without retries.
+        arguments: What they must be.
+        lane: Gives the key of a call's lane; None without lanes.
+        is_plain: Whether a valid call needs nothing but permits.
         timeout_ns: Time that one attempt may take.
         queue_timeout_ns: Time that a ready call may wait.
-        queue: Its ready calls that wait; belongs to its name like the permits.
     """
 
     __slots__ = (
-        "_arguments",
+        "arguments",
+        "breaker",
         "groups",
         "handler",
+        "is_plain",
+        "lane",
         "limiter",
         "queue",
         "queue_timeout_ns",
+        "rates",
+        "retrier",
         "spec",
+        "state",
         "timeout_ns",
     )
 
@@ -53,40 +120,42 @@ class ToolPolicies:
         self,
         tool: BoundTool,
         limits: Limits,
-        limiter: Limiter[Any],
-        groups: tuple[Limiter[Any], ...],
-        queue: ToolQueue,
+        state: ToolState,
+        groups: Sequence[GroupState],
+        *,
+        durable: bool = False,
     ) -> None:
         """Builds the policies; raises ValueError where the tool's schema is invalid."""
         spec = tool.spec
         self.spec = spec
-        layers = [layer for make in LAYERS if (layer := make(tool)) is not None]
+        layers = [layer for make in LAYERS if (layer := make(tool, durable)) is not None]
         self.handler = stack(*layers)(tool.handler)
-        self.limiter = limiter
-        self.groups = groups
+        self.state = state
+        self.limiter = state.limiter
+        self.queue = state.queue
+        self.groups = tuple(group.limiter for group in groups if group.limiter is not None)
+        rates = [state.rate if spec.rate is not None else None, *(group.rate for group in groups)]
+        self.rates = tuple(rate for rate in rates if rate is not None)
+        self.breaker = state.breaker if spec.breaker is not None else None
+        self.retrier = state.retrier if spec.retry is not None else None
+        self.lane = LaneKey(spec.lane.template) if spec.lane is not None else None
+        needs = (self.rates, self.breaker, self.retrier, self.lane, spec.sharing)
+        self.is_plain = not any(needs) and not spec.requires_approval
         self.timeout_ns = int((spec.timeout_s or limits.timeout_s) * 1e9)
         self.queue_timeout_ns = int((spec.queue_timeout_s or limits.queue_timeout_s) * 1e9)
-        self.queue = queue
-        self._arguments = ArgumentsPolicy(
-            spec.input_schema, tool.prepare, limits.max_argument_depth
-        )
+        self.arguments = ArgumentsPolicy(spec.input_schema, tool.prepare, limits.max_argument_depth)
 
-    def admit(self, call: Call, values: Arguments | None) -> Failure | None:
-        """Says why a call whose references are resolved must not run; None where it may.
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether running it twice does no harm."""
+        return self.spec.effects is not Effects.NON_IDEMPOTENT
 
-        Args:
-            call: The call; its `arguments` are set.
-            values: Its arguments where they were parsed before.
-        """
-        # Before the queue: an invalid call must neither wait nor take a place.
-        failure = self._arguments.admit(call, values)
-        if failure is not None:
-            return failure
-        # Before the permits: a full queue answers at once.
+    def refuse_full(self, caller: str) -> Failure | None:
+        """Says that one more call of a caller has no place to wait; None where it has."""
         queue = self.queue
         if queue.count >= queue.max_calls:
             free = max(0, self.limiter.limit - self.limiter.active)
-            if queue.is_full(call.options.caller, free):
+            if queue.is_full(caller, free):
                 return _queue_full(self.spec.name)
         return None
 

@@ -1,7 +1,7 @@
 """How many at a time: permits, and whose turn it is to get one."""
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -62,6 +62,15 @@ class Rotation(Generic[P]):
         self.count -= 1
         return party
 
+    def parties_per_turn(self, party: P) -> int:
+        """How many have a turn, itself included, between two turns of a party."""
+        caller, batch = party.turn_key
+        batches = self._callers.get(caller) or OrderedDict()
+        callers = len(self._callers) + (caller not in self._callers)
+        own = len(batches) + (batch not in batches)
+        parties: Collection[P] = batches.get(batch, ())
+        return callers * own * (len(parties) + (party not in parties))
+
     def remove(self, party: P) -> None:
         """Removes a party wherever it is; raises KeyError or ValueError when it is not here."""
         caller, batch = party.turn_key
@@ -117,8 +126,14 @@ class Limiter(Generic[P]):
         self.represented = False
         self.ring: Rotation[P] = Rotation()
 
+    def refill(self, now_ns: int) -> bool:
+        """Whether permits have come back by themselves, as those of rates do."""
+        del now_ns
+        return False
+
     def __repr__(self) -> str:
-        return f"Limiter({self.name!r}, {self.active}/{self.limit}, waiting={self.ring.count})"
+        kind, waiting = type(self).__name__, self.ring.count
+        return f"{kind}({self.name!r}, {self.active}/{self.limit}, waiting={waiting})"
 
     def statistics(self) -> LimiterStatistics:
         """Its state now."""

@@ -67,7 +67,7 @@ def test_the_revision_changes_with_what_a_model_sees() -> None:
     [
         ([bound("new", echo), bound("new", echo)], "two tools are named 'new'"),
         ([bound("new", echo), bound("bad", echo, input_schema={"type": 5})], "tool 'bad'"),
-        ([bound("new", echo), bound("bad", echo, groups=("nothing",))], "no group 'nothing'"),
+        ([bound("new", echo), bound("bad", echo, groups=("nothing",))], "no limit 'nothing'"),
     ],
 )
 def test_a_bad_set_of_tools_changes_nothing(tools: list[object], message: str) -> None:

@@ -1,15 +1,12 @@
 """The order of the policies."""
 
-from typing import Any
+from tests.support.clock import settle
+from tests.support.engines import Gate, bench, bound, reasons
 
-from sidecall_server.core.call import BatchOptions, BlockCause, Call, ToolCall
-from sidecall_server.core.defaults import Limits
-from sidecall_server.core.outcome import Failure, Outcome, Reason, Success
-from sidecall_server.core.ports import BoundTool, Handler, Layer
-from sidecall_server.core.tool import ToolSpec
-from sidecall_server.policy.build import ToolPolicies, stack
-from sidecall_server.policy.concurrency import Limiter
-from sidecall_server.policy.queue import ToolQueue
+from sidecall_server.core.call import BatchOptions, Call, ToolCall
+from sidecall_server.core.outcome import Outcome, Success
+from sidecall_server.core.ports import Handler, Layer
+from sidecall_server.policy.build import stack
 
 
 def layer(name: str, log: list[str]) -> Layer:
@@ -46,19 +43,13 @@ def test_without_layers_the_handler_is_left_as_it_is() -> None:
 
 
 async def test_a_call_is_validated_before_the_queue_is_asked() -> None:
-    async def handler(_: Call) -> Outcome:
-        return Success("done")
-
     schema = {"type": "object", "properties": {}, "additionalProperties": False}
-    tool = BoundTool(ToolSpec("t", "", schema, max_queue=0), handler)
-    full: Limiter[Any] = Limiter("t", BlockCause.TOOL_LIMIT, 0)
-    policies = ToolPolicies(tool, Limits(), full, (), ToolQueue(0))
-
-    def reason(arguments: str) -> Reason:
-        call = Call(0, ToolCall("", "t", arguments), BatchOptions(), None, 1)
-        failure = policies.admit(call, None)
-        assert isinstance(failure, Failure)
-        return failure.reason
-
-    assert reason('{"unknown": 1}') is Reason.ARGUMENTS_INVALID
-    assert reason("{}") is Reason.QUEUE_FULL
+    gate = Gate()
+    tool = bound("t", gate, input_schema=schema, max_concurrency=1, max_queue=0)
+    async with bench(tool) as made:
+        running = await made.start([ToolCall("", "t")])
+        calls = await made.run([ToolCall("", "t", '{"unknown": 1}'), ToolCall("", "t")])
+        assert reasons(calls) == ["ARGUMENTS_INVALID", "QUEUE_FULL"]
+        gate.open(0)
+        await settle()
+        assert reasons(running.calls()) == ["OK"]

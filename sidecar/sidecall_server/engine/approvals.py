@@ -1,0 +1,76 @@
+"""Calls on which a human decides before they run."""
+
+import json
+import secrets
+
+from sidecall_server.core.call import Approval, Arguments, Asked, Call
+from sidecall_server.core.outcome import Failure, Reason, not_started
+from sidecall_server.core.records import PendingApproval
+from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.ledger import Entry, Ledger, Log, arguments_digest, call_digest
+
+
+class Approvals:
+    """Asks, and finds what was decided."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def ask(self, batch: Batch, call: Call, values: Arguments) -> str | Failure | None:
+        """What a human says about a call.
+
+        Args:
+            batch: Its batch.
+            call: The call.
+            values: What it would run with.
+
+        Returns:
+            JSON text to run with instead, None where it may run as it is, or why it must not.
+        """
+        log = self._log(batch)
+        entry = log.entries.get(call.index)
+        if entry is None:
+            entry = log.entries[call.index] = Entry(call_digest(call.request))
+        digest = arguments_digest(values)
+        asked = entry.approval
+        decision = None if asked is None else asked.decision
+        if asked is not None and decision is None and asked.id in batch.options.approvals:
+            decision = batch.options.approvals[asked.id]
+            self._ledger.decide(log, call.index, decision)
+        if decision is not None and not decision.approved:
+            return _rejected(call, decision)
+        # What a human has not seen was not approved: results that it refers to may differ.
+        if asked is None or asked.digest != digest:
+            asked = entry.approval = PendingApproval(secrets.token_urlsafe(16), digest)
+            decision = None
+        if decision is not None:
+            return decision.arguments
+        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+        call.asked = Asked(asked.id, text.encode("utf-8", "backslashreplace").decode())
+        return not_started(
+            Reason.APPROVAL_REQUIRED,
+            f"Not run: a person has to approve this call of {call.request.name!r} first.",
+        )
+
+    def edited(self, batch: Batch, call: Call) -> str | None:
+        """JSON text that a human gave a call that runs; None where it runs as it is."""
+        entry = self._log(batch).entries.get(call.index)
+        if entry is None or entry.approval is None or entry.approval.decision is None:
+            return None
+        return entry.approval.decision.arguments
+
+    def _log(self, batch: Batch) -> Log:
+        if batch.log is not None:
+            return batch.log
+        if batch.minted is None:
+            batch.minted = self._ledger.mint(batch.options, secrets.token_urlsafe(16))
+        return batch.minted
+
+
+def _rejected(call: Call, decision: Approval) -> Failure:
+    by = f" by {decision.decided_by}" if decision.decided_by else ""
+    comment = f" {decision.comment}" if decision.comment else ""
+    return not_started(
+        Reason.APPROVAL_REJECTED,
+        f"Not run: the call of {call.request.name!r} was rejected{by}.{comment}",
+    )

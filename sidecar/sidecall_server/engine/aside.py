@@ -1,0 +1,52 @@
+"""Ready calls of a batch that wait for something other than permits."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from sidecall_server.core.call import BlockCause, Call
+from sidecall_server.engine.blocking import add_blocked
+from sidecall_server.engine.flights import Flight
+
+
+class Wait(NamedTuple):
+    """What one call waits for.
+
+    Attributes:
+        call: The call.
+        cause: What it is blocked on.
+        since_ns: Since when.
+        leave: Withdraws it; called when it is given up.
+        flight: The run that it follows; None where it follows none.
+    """
+
+    call: Call
+    cause: BlockCause
+    since_ns: int
+    leave: Callable[[], None]
+    flight: Flight | None = None
+
+
+class Aside:
+    """The waits of one batch, by position of the call."""
+
+    __slots__ = ("_waits",)
+
+    def __init__(self) -> None:
+        self._waits: dict[int, Wait] = {}
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    def __iter__(self) -> Iterator[Wait]:
+        return iter(list(self._waits.values()))
+
+    def put(self, wait: Wait) -> None:
+        """Has a call wait."""
+        self._waits[wait.call.index] = wait
+
+    def end(self, call: Call, now_ns: int) -> Wait | None:
+        """Ends the wait of a call and books it; None where it does not wait."""
+        wait = self._waits.pop(call.index, None)
+        if wait is not None:
+            add_blocked(call, wait.cause, now_ns - wait.since_ns)
+        return wait

@@ -1,0 +1,82 @@
+"""What follows from the end of an attempt: an outcome, or another attempt."""
+
+from sidecall_server.core.call import BlockCause, Call
+from sidecall_server.core.outcome import Failure, Outcome, Reason, unknown_effect
+from sidecall_server.engine.admission import Flow
+from sidecall_server.engine.aside import Wait
+from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.effects import may_have_happened
+from sidecall_server.engine.supervision import Supervision
+
+
+def settle(batch: Batch, flow: Flow, call: Call, outcome: Outcome, now_ns: int) -> None:
+    """Takes the outcome of an attempt whose call is supervised."""
+    supervision: Supervision = call.supervision
+    if call.detached:
+        supervision.land(call, outcome, now_ns)
+        return
+    supervision.attempt_ended(call, outcome, now_ns)
+    if isinstance(outcome, Failure):
+        supervision.leave_lane(call)
+        if _try_again(batch, flow, call, outcome, now_ns):
+            return
+    batch.finish(call, outcome, now_ns)
+
+
+def time_out(batch: Batch, flow: Flow, call: Call, now_ns: int) -> None:
+    """Ends an attempt that took too long, and perhaps has another one made."""
+    call.cancelled = True
+    failure = unknown_effect(
+        Reason.TOOL_TIMEOUT,
+        f"The tool did not answer in time ({flow.entry.timeout_ns / 1e9:g} s)."
+        + may_have_happened(flow.entry.spec.effects),
+    )
+    supervision: Supervision | None = call.supervision
+    if call.detached and supervision is not None:
+        supervision.land(call, failure, now_ns)
+    else:
+        if supervision is not None:
+            supervision.attempt_ended(call, failure, now_ns)
+        if not _try_again(batch, flow, call, failure, now_ns):
+            batch.finish(call, failure, now_ns)
+    batch.host.abandon(call)
+
+
+def _try_again(batch: Batch, flow: Flow, call: Call, failure: Failure, now_ns: int) -> bool:
+    """Has the next attempt of a call made after a while; returns whether there is one."""
+    policies = flow.entry
+    if policies.retrier is None or batch.over is not None or batch.plan.stopped:
+        return False
+    delay_ns = policies.retrier.delay_ns(
+        len(call.failed_attempts) + 1,
+        failure,
+        policies.spec.effects,
+        batch.deadlines.of(call) - now_ns,
+    )
+    if delay_ns is None:
+        return False
+    following = call.successor(failure, now_ns)
+    following.supervision.succeeded_by(following)
+    batch.calls[call.index] = following
+    if call.request.timeout_s is not None:
+        batch.deadlines.add(following)
+
+    def go() -> None:
+        batch.end_wait(following)
+        batch.host.try_again(batch, flow, following)
+
+    timer = batch.host.clock.call_at(now_ns + delay_ns, go)
+    batch.set_aside(Wait(following, BlockCause.BACKOFF, now_ns, timer.cancel))
+    return True
+
+
+def refuse_waiting(batch: Batch, name: str, failure: Failure) -> None:
+    """Ends the calls of a tool that wait for permits or a lane: its breaker has opened."""
+    flow = batch.flows.get(name)
+    if flow is None:
+        return
+    waiting = batch.host.admission.withdraw(flow)
+    in_lanes = (wait for wait in batch.aside if wait.cause is BlockCause.LANE)
+    waiting += [wait.call for wait in in_lanes if wait.call.request.name == name]
+    for call in waiting:
+        batch.finish_unplaced(call, failure)

@@ -1,0 +1,112 @@
+"""Flights: one run that answers several calls.
+
+The first call leads; others that ask for the same follow it and get its outcome. A leader
+that ends without one of its own (it was cancelled, or found no place) hands over to the
+next follower. One that is given up while its attempt runs leaves the attempt to its
+followers.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from sidecall_server.core.call import Call
+from sidecall_server.core.outcome import ExecutionState, Outcome, Reason, Success
+
+_OF_ATTEMPT = frozenset({Reason.TOOL_TIMEOUT, Reason.TOOL_CRASHED})
+
+
+class Follower(Protocol):
+    """A call that waits for the outcome of another one."""
+
+    def arrive(self, leader: Call, outcome: Outcome) -> None:
+        """Takes the outcome."""
+
+    def take_over(self) -> None:
+        """Leads from now on."""
+
+
+def is_own(outcome: Outcome) -> bool:
+    """Whether an outcome is that of an attempt, and not of its call's circumstances."""
+    if isinstance(outcome, Success):
+        return True
+    return outcome.state is ExecutionState.COMPLETED or outcome.reason in _OF_ATTEMPT
+
+
+class Flight:
+    """One run and whoever waits for it.
+
+    Attributes:
+        leader: The call that runs.
+        lives_on: Whether a started attempt goes on when nobody waits for it any more.
+    """
+
+    __slots__ = ("_close", "_followers", "_handing_over", "_keep", "leader", "lives_on")
+
+    def __init__(
+        self,
+        leader: Call,
+        keep: Callable[[Call, Outcome], None],
+        close: Callable[[], None],
+        *,
+        lives_on: bool = False,
+    ) -> None:
+        """Starts a flight.
+
+        Args:
+            leader: The call that runs.
+            keep: Takes the outcome of each call that has led.
+            close: Called once when nobody can join any more.
+            lives_on: See the class.
+        """
+        self.leader = leader
+        self.lives_on = lives_on
+        self._keep = keep
+        self._close = close
+        self._followers: dict[Call, Follower] = {}
+        self._handing_over = False
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether a call waits for the outcome."""
+        return bool(self._followers)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether an attempt was started that may take effect."""
+        return bool(self.leader.started_ns) and not self.leader.preparing
+
+    def follow(self, call: Call, follower: Follower) -> None:
+        """Has a call wait for the outcome."""
+        self._followers[call] = follower
+
+    def leave(self, call: Call) -> bool:
+        """Forgets a call that waits; returns whether its attempt now runs for nobody."""
+        self._followers.pop(call, None)
+        return self.leader.detached and not self._followers and not self.lives_on
+
+    def end(self, call: Call, outcome: Outcome) -> None:
+        """Takes the outcome of its leader."""
+        self._keep(call, outcome)
+        if self._handing_over:
+            return
+        if is_own(outcome) or not self._followers:
+            self._land(outcome)
+            return
+        # Whoever takes over may end at once as well: thousands of times in a row.
+        self._handing_over = True
+        try:
+            final: Outcome | None = outcome
+            while final is not None and self._followers and not is_own(final):
+                self.leader = next(iter(self._followers))
+                self._followers.pop(self.leader).take_over()
+                final = self.leader.outcome
+        finally:
+            self._handing_over = False
+        if final is not None:
+            self._land(final)
+
+    def _land(self, outcome: Outcome) -> None:
+        self._close()
+        followers, self._followers = self._followers, {}
+        for follower in followers.values():
+            follower.arrive(self.leader, outcome)
