@@ -170,8 +170,10 @@ class _Path:
         # kept it waiting.
         found_ns = call.received_ns + (call.blocked_ns or {}).get(BlockCause.SEAL, 0)
         for index, cause in self._edges(call.index):
-            before = self._calls[index]
-            if index not in self._seen and found_ns < before.finished_ns <= ready_ns:
+            before = self._calls.get(index)
+            if before is None or index in self._seen:
+                continue
+            if found_ns < before.finished_ns <= ready_ns:
                 found, found_ns = (before, cause), before.finished_ns
         if happened.mode is Mode.SEQUENTIAL:
             turn = self._latest(None, ready_ns)

@@ -9,6 +9,7 @@ from sidecall_server.engine.engine import Engine
 from sidecall_server.engine.slices import Slices
 from sidecall_server.transport.requests import Peer, batch_options, tool_calls
 from sidecall_server.transport.results import batch_response, failed_response
+from sidecall_server.transport.schedule import fill_schedule
 
 _LET_GO_STRIDE = 256
 
@@ -30,6 +31,7 @@ async def serve_batch(
     try:
         batch = await engine.execute(calls, options)
         response = await batch_response(batch, calls, engine.slices)
+        fill_schedule(response.schedule, batch)
     except Rejection:
         raise
     except Exception:

@@ -24,6 +24,7 @@ from sidecall_server.transport.results import (
     result_budgets,
     state_of,
 )
+from sidecall_server.transport.schedule import fill_schedule
 from sidecall_server.transport.status import rejection_status
 
 _MAX_TEXT_CHARS = 256 * 1024
@@ -82,6 +83,7 @@ class EventMessages:
         )
         if problem is not None:
             summary.status.CopyFrom(rejection_status(problem))
+        fill_schedule(summary.schedule, self._batch)
         return Response(events=[Event(summary=summary)])
 
     def _convert(self, event: CallEvent) -> Event | None:
