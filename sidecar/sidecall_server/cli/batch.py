@@ -5,14 +5,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import click
 from rich.cells import cell_len, set_cell_size
 
-from sidecall import ToolCall, ToolResult, is_ok
+from sidecall import BatchResults, ToolCall, ToolResult, is_ok
 from sidecall._requests import ExecuteOptions
-from sidecall_server.cli import results
+from sidecall_server.cli import explanation, results
 from sidecall_server.cli.batch_file import BatchFileError, read_batch
 from sidecall_server.cli.connection import Duration, connect, endpoint_options, run
 from sidecall_server.cli.errors import TOOL_FAILED
@@ -44,16 +44,16 @@ class _Job:
     "--max-concurrency", type=click.IntRange(min=1), help="Most calls that run at a time."
 )
 @click.option("--timeout", type=Duration(), help="Longest time for the whole batch.")
+@click.option("--explain", is_flag=True, help="Say what calls waited for, and what would help.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, nothing else.")
 def command(
     file: str,
     endpoint: str | None,
     tools: tuple[str, ...],
-    mode: Literal["parallel", "sequential"] | None,
-    on_failure: Literal["continue", "stop"] | None,
-    max_concurrency: int | None,
     timeout: float | None,
+    explain: bool,
     as_json: bool,
+    **flags: str | int | None,
 ) -> None:
     """Run the calls in FILE (`-` for stdin) as one batch and draw its waterfall.
 
@@ -63,13 +63,15 @@ def command(
     answer of the Chat Completions or Responses API. Beside "calls" an object may have
     "mode", "on_failure", "max_concurrency", "timeout" and "context"; options win over them.
 
+    With --explain the calls that decided when the batch ended are marked, and --json prints
+    an object with "results" and "schedule".
+
     Exit code 0: every call ended OK; 1: one did not; 69: no sidecar answers.
     """
     try:
         batch = read_batch(_read(file))
     except BatchFileError as error:
         raise click.UsageError(f"{file}: {error}") from None
-    flags = {"mode": mode, "on_failure": on_failure, "max_concurrency": max_concurrency}
     said = {**batch.options, **{name: value for name, value in flags.items() if value is not None}}
     timeout_s = said.pop("timeout", None) if timeout is None else timeout
     said.pop("timeout", None)
@@ -78,10 +80,11 @@ def command(
     options = cast("ExecuteOptions", said)
     done = _run(_Job(endpoint, tools, batch.calls, timeout_s, options, view))
     if as_json:
-        write_raw(json.dumps([results.as_json(item) for item in done], indent=2))
+        value = explanation.as_json(done) if explain else [results.as_json(item) for item in done]
+        write_raw(json.dumps(value, indent=2))
     else:
         _print(dict(enumerate(done)))
-        _draw(done)
+        _draw(done, explain=explain)
     if not all(map(is_ok, done)):
         raise SystemExit(TOOL_FAILED)
 
@@ -97,7 +100,7 @@ def _read(file: str) -> str:
         raise click.UsageError(f"{file}: {error}") from None
 
 
-def _run(job: _Job) -> Sequence[ToolResult]:
+def _run(job: _Job) -> BatchResults:
     try:
         return run(_execute(job))
     except (SystemExit, click.ClickException):
@@ -108,7 +111,7 @@ def _run(job: _Job) -> Sequence[ToolResult]:
         raise
 
 
-async def _execute(job: _Job) -> Sequence[ToolResult]:
+async def _execute(job: _Job) -> BatchResults:
     async with connect(job.endpoint, job.tools) as client:
         if job.view is not None:
             # Answers within seconds where there is no sidecar; a stream would wait.
@@ -134,7 +137,10 @@ def _print(done: Mapping[int, ToolResult]) -> None:
             write_raw(head + between + item.content)
 
 
-def _draw(done: Sequence[ToolResult]) -> None:
+def _draw(done: BatchResults, *, explain: bool) -> None:
     out = console()
     out.print()
     draw(out, done)
+    if explain:
+        out.print()
+        explanation.draw(out, done)

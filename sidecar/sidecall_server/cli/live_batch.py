@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sidecall import AsyncClient, ToolCall, ToolResult, is_ok
+from sidecall import AsyncClient, BatchResults, ToolCall, ToolResult, is_ok
 from sidecall._requests import ExecuteOptions
 from sidecall.v1.execution_pb2 import BlockCause
 from sidecall.v1.tool_service_pb2 import BatchEvent, CallProgress
@@ -28,6 +28,8 @@ _CAUSES = {
     BlockCause.BLOCK_CAUSE_RATE: "waits for a rate",
     BlockCause.BLOCK_CAUSE_BATCH_LIMIT: "waits for the batch's limit",
     BlockCause.BLOCK_CAUSE_GLOBAL_LIMIT: "waits for the sidecar's limit",
+    BlockCause.BLOCK_CAUSE_BACKOFF: "waits to be tried again",
+    BlockCause.BLOCK_CAUSE_SAME_CALL: "waits for the same call",
 }
 
 
@@ -153,7 +155,7 @@ class Request:
 
 async def run_live(
     client: AsyncClient, request: Request, view: BatchView, console: Console
-) -> list[ToolResult]:
+) -> BatchResults:
     """Runs a batch over StreamBatch and shows it while it runs.
 
     Raises:

@@ -56,11 +56,13 @@ BLOCKED = {
     "blocked_on_order_ns": Phase("waits for its turn", "o", "╌", "blue"),
     "blocked_on_seal_ns": Phase("waits for the end of the model's turn", "s", "┈", "yellow"),
     "blocked_on_lane_ns": Phase("waits for its lane", "l", "▒", "blue"),
+    "blocked_on_same_call_ns": Phase("waits for the same call", "c", "▒", "cyan"),
     "blocked_on_tool_limit_ns": Phase("waits for its tool's limit", "t", "▒", "yellow"),
     "blocked_on_group_limit_ns": Phase("waits for a shared limit", "g", "▒", "magenta"),
     "blocked_on_rate_ns": Phase("waits for a rate", "p", "░", "yellow"),
     "blocked_on_batch_limit_ns": Phase("waits for the batch's limit", "b", "░", "cyan"),
     "blocked_on_global_limit_ns": Phase("waits for the sidecar's limit", "w", "░", "red"),
+    "blocked_on_backoff_ns": Phase("waits to be tried again", "a", "┈", "magenta"),
 }
 """Fields of the contract's CallTiming, in the order in which they come to pass."""
 
@@ -146,7 +148,7 @@ class Waterfall:
         yield from self._rows[-_MAX_ROWS // 2 :]
 
     def _summary(self) -> str:
-        total, apart = f"total {_seconds(self.total_ns)}", _seconds(self.sequential_ns)
+        total, apart = f"total {seconds(self.total_ns)}", seconds(self.sequential_ns)
         if not self.total_ns or not self.sequential_ns:
             return total
         factor = self.sequential_ns / self.total_ns
@@ -173,7 +175,13 @@ def _row(position: int, result: ToolResult, received_ns: int) -> Row:
     started = timing.started_offset_ns if timing.HasField("started_offset_ns") else None
     end = timing.finished_offset_ns
     waited = end if started is None else started
-    spans = list(_waits(timing, waited))
+    attempts = [
+        (attempt.started_offset_ns, attempt.finished_offset_ns)
+        for attempt in result.failed_attempts
+        if attempt.HasField("started_offset_ns")
+    ]
+    spans = list(_waits(timing, waited, attempts))
+    spans.extend((FAILED, begin, max(begin + 1, stop)) for begin, stop in attempts)
     phase = RUNNING
     if not is_ok(result):
         unknown = result.execution_state == ExecutionState.EXECUTION_STATE_UNKNOWN
@@ -192,16 +200,28 @@ def _row(position: int, result: ToolResult, received_ns: int) -> Row:
     )
 
 
-def _waits(timing: CallTiming, until_ns: int) -> Iterator[tuple[Phase, int, int]]:
-    """What the call waited for. The contract gives sums, which are laid end to end."""
-    at = 0
-    for field, phase in BLOCKED.items():
-        stop = min(until_ns, at + getattr(timing, field))
+def _waits(
+    timing: CallTiming, until_ns: int, attempts: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Phase, int, int]]:
+    """What the call waited for before and between its attempts.
+
+    The contract gives sums, which are laid end to end.
+    """
+    left = [(phase, getattr(timing, field)) for field, phase in BLOCKED.items()]
+    begins = [0, *(stop for _, stop in attempts)]
+    stops = [*(begin for begin, _ in attempts), until_ns]
+    for begin, stop in zip(begins, stops, strict=True):
+        at = begin
+        while left and at < stop:
+            phase, time_ns = left.pop(0)
+            end = min(stop, at + time_ns)
+            if end > at:
+                yield phase, at, end
+            if at + time_ns > stop:
+                left.insert(0, (phase, at + time_ns - stop))
+            at = end
         if stop > at:
-            yield phase, at, stop
-            at = stop
-    if until_ns > at:
-        yield QUEUED, at, until_ns
+            yield QUEUED, at, stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +285,13 @@ class _Columns:
     def head(self, scale: _Scale) -> Text:
         left = " " * self.position + " " + "call".ljust(self.name)
         left += " " + "id".ljust(self.call_id) if self.call_id else ""
-        axis = "0" + _seconds(scale.total_ns).rjust(self.bar - 1)
+        axis = "0" + seconds(scale.total_ns).rjust(self.bar - 1)
         line = f"{left}  {axis}  {'start':>8} {'ran':>8} {_OUTCOME}"
         return Text(line, style="dim" if scale.colour else "")
 
     def line(self, row: Row, scale: _Scale) -> Text:
-        run = "-" if row.run_ns is None else _seconds(row.run_ns)
-        start = "-" if row.run_ns is None else _seconds(row.end_ns - row.run_ns)
+        run = "-" if row.run_ns is None else seconds(row.run_ns)
+        start = "-" if row.run_ns is None else seconds(row.end_ns - row.run_ns)
         edge = ("|", "dim" if scale.colour else "")
         return Text.assemble(
             (f"@{row.position}".rjust(self.position), "dim" if scale.colour else ""),
@@ -295,7 +315,8 @@ def _cell(text: str, width: int) -> str:
     return fitting + " " * max(0, width - cell_len(fitting))
 
 
-def _seconds(time_ns: int) -> str:
+def seconds(time_ns: int) -> str:
+    """A time in the unit that suits it."""
     if time_ns < 1_000_000:
         return f"{time_ns / 1e3:.0f} us"
     if time_ns < 1_000_000_000:

@@ -138,6 +138,16 @@ def test_causes_cover_the_contract() -> None:
     assert len(set(letters)) == len(letters)
 
 
+def test_attempts_that_failed_are_shown_where_they_were() -> None:
+    result = made("a", 750, 1000, tool_limit=250, backoff=125)
+    result.failed_attempts.add(started_offset_ns=250 * MS, finished_offset_ns=500 * MS)
+    result.failed_attempts.add(finished_offset_ns=500 * MS)
+    bar = Waterfall([result]).plain(80).splitlines()[1].split("|")[1]
+    size = len(bar) // 8
+    marks = "".join(bar[size * eighth + size // 2] for eighth in range(8))
+    assert marks == "tt!!a.=="
+
+
 def test_no_calls() -> None:
     assert Waterfall([]).plain() == "no calls"
 
