@@ -70,7 +70,7 @@ def every_pair(edges: dict[int, list[int]], lanes: Sequence[Member | None]) -> d
 
 
 @given(batch=laned())
-@settings(max_examples=600)
+@settings(max_examples=800)
 def test_the_order_is_that_of_the_definition(
     batch: tuple[dict[int, list[int]], list[Member | None]],
 ) -> None:

@@ -74,9 +74,9 @@ class LaneOrder:
         if key is not None:
             chain = epoch.chains.setdefault(key, [])
             chain.insert(self._place(chain, index), index)
-        elif number == len(epochs) - 1:
-            later = {k: chain[self._place(chain, index) :] for k, chain in epoch.chains.items()}
-            epochs.append(_Epoch(index, {k: chain for k, chain in later.items() if chain}))
+            return
+        later = {k: chain[self._place(chain, index) :] for k, chain in epoch.chains.items()}
+        epochs.insert(number + 1, _Epoch(index, {k: chain for k, chain in later.items() if chain}))
 
     def _place(self, chain: Sequence[int], index: int) -> int:
         """How many calls of a chain do not wait for a call: all before the first that does."""
