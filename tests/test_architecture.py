@@ -36,14 +36,15 @@ LAYERS: dict[str, set[str]] = {
     "backends": {"core"},
     "observability": {"core"},
     "config": {"core"},
-    "reload": {*_ENGINE, "backends", "config"},
+    "reload": {*_ENGINE, "backends", "config", "memory"},
     "last_resort": {"core"},
     "memory": {"core"},
     "store": {"core"},
     "demo": {"core"},
     "inprocess": _APP - {"config", "admin", "reload"},
+    "checking": _APP,
     "app": _APP,
-    "cli": {*_APP, "app", "demo"},
+    "cli": {*_APP, "checking", "app", "demo"},
     "__main__": {"cli"},
 }
 

@@ -5,12 +5,9 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sidecall._tool import Tool
-from sidecall_server.backends.loader import load_sources
-from sidecall_server.backends.python_tools import bind
 from sidecall_server.config import (
     ATTEMPTS_STOP_S,
     BACKENDS_STOP_S,
@@ -20,11 +17,8 @@ from sidecall_server.config import (
     ConfigError,
     Settings,
 )
-from sidecall_server.core.call import Call
-from sidecall_server.core.outcome import Outcome
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.engine import Engine
-from sidecall_server.engine.registry import Registry
 from sidecall_server.last_resort import LastResort, leave_behind
 from sidecall_server.memory import relax_garbage_collection
 from sidecall_server.observability.clock import SystemClock
@@ -147,75 +141,23 @@ def listen_addresses(settings: Settings) -> tuple[list[Address], list[Address]]:
     Raises:
         ConfigError: One of them is malformed, or not allowed.
     """
-    listen = _parsed("--listen", settings.listen)
-    _require_local(listen)
-    return listen, _parsed("--health-listen", settings.health_listen)
+    listen = _parsed(settings.where("listen"), settings.listen)
+    _require_local(settings.where("listen"), listen)
+    return listen, _parsed(settings.where("health_listen"), settings.health_listen)
 
 
-def _parsed(flag: str, texts: Sequence[str]) -> list[Address]:
+def _parsed(where: str, texts: Sequence[str]) -> list[Address]:
     try:
         return [parse_address(text) for text in texts]
     except AddressError as error:
-        raise ConfigError(f"{flag}: {error}") from None
+        raise ConfigError(f"{where}: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedTool:
-    """A tool that could be served, and the limits that would be in force.
-
-    Attributes:
-        name: Its name.
-        effects: What running it may change.
-        location: File and line of its function.
-        max_concurrency: Most calls that run at a time.
-        timeout_s: Seconds that one attempt may take.
-        queue_timeout_s: Seconds that a ready call may wait.
-    """
-
-    name: str
-    effects: str
-    location: str
-    max_concurrency: int
-    timeout_s: float
-    queue_timeout_s: float
-
-
-def check_tools(settings: Settings) -> list[CheckedTool]:
-    """Loads the tools as a start does, but starts nothing of theirs.
-
-    Raises:
-        ToolLoadError: A tool cannot be loaded.
-        ConfigError: A tool is declared wrongly.
-    """
-    registry = Registry(settings.limits)
-    tools = [tool for source in load_sources(settings.tools) for tool in source.tools]
-    try:
-        registry.swap(bind(tool, tool.policy, _not_served) for tool in tools)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    locations = {tool.name: tool.location for tool in tools}
-    return [
-        CheckedTool(
-            name=name,
-            effects=entry.spec.effects.name.lower(),
-            location=locations[name],
-            max_concurrency=entry.limiter.limit,
-            timeout_s=entry.timeout_ns / 1e9,
-            queue_timeout_s=entry.queue_timeout_ns / 1e9,
-        )
-        for name, entry in registry.tools.items()
-    ]
-
-
-async def _not_served(call: Call) -> Outcome:
-    raise AssertionError(f"{call!r} was given to a tool that is only checked")
-
-
-def _require_local(addresses: Sequence[Address]) -> None:
+def _require_local(where: str, addresses: Sequence[Address]) -> None:
     for address in addresses:
         if isinstance(address, TcpAddress) and not address.is_loopback:
             raise ConfigError(
-                f"--listen: {address}: this version has no TLS and no tokens, so it listens on "
+                f"{where}: {address}: this version has no TLS and no tokens, so it listens on "
                 "loopback addresses and unix sockets only"
             )
 

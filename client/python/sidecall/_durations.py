@@ -4,7 +4,7 @@ import math
 import re
 
 _BEYOND_FLOAT = 10**308
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
 
@@ -32,10 +32,7 @@ def parse_duration(value: Timeout) -> float:
         ValueError: It is not a positive, finite duration.
     """
     if isinstance(value, str):
-        text = value.strip()
-        if _WHOLE.fullmatch(text) is None:
-            raise ValueError(f'{value!r} is not a duration; write seconds or text like "5s"')
-        seconds = sum(float(number) * _UNIT_S[unit] for number, unit in _PART.findall(text))
+        seconds = seconds_of_text(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value) if abs(value) < _BEYOND_FLOAT else math.inf
     else:
@@ -43,3 +40,19 @@ def parse_duration(value: Timeout) -> float:
     if not math.isfinite(seconds) or seconds <= 0:
         raise ValueError(f"a duration must be positive and finite, not {value!r}")
     return seconds
+
+
+def seconds_of_text(text: str) -> float:
+    """Turns the text of a duration into seconds, which may be 0, or infinite.
+
+    Raises:
+        ValueError: It is not such text.
+    """
+    bare = text.strip()
+    if _WHOLE.fullmatch(bare) is None:
+        raise ValueError(f'{text!r} is not a duration; write seconds or text like "5s"')
+    # Divided, not multiplied by 0.001: 1900 ms are 1.9 s.
+    return sum(
+        float(number) / 1000 if unit == "ms" else float(number) * _UNIT_S[unit]
+        for number, unit in _PART.findall(bare)
+    )

@@ -22,7 +22,7 @@ MAX_RATE_PER_S = 1_000_000
 MAX_ATTEMPTS = 100
 
 _NS_PER_S = 1_000_000_000
-_MAX_COUNT = 2**31 - 1
+MAX_COUNT = 2**31 - 1
 _RATE = re.compile(r"\s*([0-9]{1,12})\s*/\s*(\S+)\s*")
 _LANE_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[^{}]+")
 
@@ -223,13 +223,13 @@ def _refused(expected: str, value: object) -> ValueError:
     return ValueError(f"must be {expected}, not {value!r}")
 
 
-def whole(least: int, most: int = _MAX_COUNT) -> Reader:
+def whole(least: int, most: int = MAX_COUNT) -> Reader:
     """Reads a whole number."""
 
     def read(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             bound = f"of at least {least}"
-            if most != _MAX_COUNT and isinstance(value, int):
+            if most != MAX_COUNT and isinstance(value, int):
                 bound = f"from {least} to {most}"
             raise _refused(f"an integer {bound}", value)
         return value

@@ -14,6 +14,7 @@ from sidecall_server.cli import marks
 COMMANDS = {
     "serve": "Serve tools over gRPC until SIGTERM.",
     "check": "Check settings and tools without serving.",
+    "config": "Show the configuration file's schema, or the values in force.",
     "tools": "List the tools of a sidecar.",
     "call": "Call one tool.",
     "batch": "Run a batch of calls and draw its waterfall.",

@@ -1,6 +1,6 @@
 """`sidecall check`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,9 @@ from typing import Any
 import click
 from rich.table import Table
 
-from sidecall_server.app import CheckedTool, check_tools
+from sidecall._policy import ToolPolicy
 from sidecall_server.backends.loader import ToolLoadError
+from sidecall_server.checking import CheckedTool, check_tools
 from sidecall_server.cli.errors import SettingsError
 from sidecall_server.cli.output import (
     console,
@@ -20,6 +21,9 @@ from sidecall_server.cli.output import (
 )
 from sidecall_server.cli.settings import load_settings, settings_options
 from sidecall_server.config import OPTIONS, ConfigError, Settings
+from sidecall_server.config.values import MASK, masked_url
+from sidecall_server.config.written import duration_text, rate_value
+from sidecall_server.core.tool import Group
 
 
 @click.command("check")
@@ -27,8 +31,9 @@ from sidecall_server.config import OPTIONS, ConfigError, Settings
 def command(**flags: Any) -> None:
     """Check settings and tools without serving.
 
-    It takes what `serve` takes and prints the tools with the limits in force. Files of
-    tools are imported; nothing of theirs is started. A mistake ends with exit code 64.
+    It takes what `serve` takes, the configuration file too, and prints the tools with the
+    limits in force. Files of tools are imported; nothing of theirs is started. A mistake
+    ends with exit code 64.
     """
     settings = load_settings(flags)
     try:
@@ -41,8 +46,18 @@ def command(**flags: Any) -> None:
         out.print(_relative(file))
         out.print(_tools_table(defined))
         out.print()
+    groups = _groups_table(settings.groups, tools) if settings.groups else None
+    for table in (_policies_table(tools), groups):
+        if table is not None:
+            out.print(table)
+            out.print()
     out.print(_settings_table(settings))
-    out.print(f"\nok: {counted(len(tools), 'tool')}, settings are right")
+    warnings = settings.policies.warnings([tool.name for tool in tools])
+    out.print()
+    for warning in warnings:
+        out.print(f"warning: {printable(warning)}", soft_wrap=True)
+    warned = f", {counted(len(warnings), 'warning')}" if warnings else ""
+    out.print(f"ok: {counted(len(tools), 'tool')}, settings are right{warned}")
 
 
 def _by_file(tools: Sequence[CheckedTool]) -> dict[str, list[CheckedTool]]:
@@ -57,7 +72,7 @@ def _tools_table(tools: Sequence[CheckedTool]) -> Table:
         (
             printable(tool.name),
             tool.location.rpartition(":")[2],
-            tool.effects,
+            tool.policy.effects,
             str(tool.max_concurrency),
             f"{tool.timeout_s:g}s",
             f"{tool.queue_timeout_s:g}s",
@@ -67,8 +82,58 @@ def _tools_table(tools: Sequence[CheckedTool]) -> Table:
     return plain_table(("tool", "line", "effects", "at a time", "timeout", "queue timeout"), rows)
 
 
+def _policies_table(tools: Sequence[CheckedTool]) -> Table | None:
+    """What else is in force; None where nothing is."""
+    said = {printable(tool.name): "; ".join(_policies(tool.policy)) for tool in tools}
+    rows = [(name, printable(text)) for name, text in said.items() if text]
+    return plain_table(("tool", "policies"), rows) if rows else None
+
+
+def _policies(policy: ToolPolicy) -> Iterator[str]:
+    """What else is in force for a tool, in a few words each."""
+    if policy.approval == "required":
+        yield "approval"
+    if policy.isolation is not None:
+        yield policy.isolation
+    if policy.rate is not None:
+        yield f"rate {_rate(policy.rate)}"
+    if policy.limits:
+        yield f"limits {' '.join(policy.limits)}"
+    if policy.lane is not None:
+        yield f"lane {policy.lane.template}"
+    if policy.retry is not None:
+        yield f"{policy.retry.max_attempts} attempts"
+    if policy.breaker is not None:
+        yield f"breaker at {policy.breaker.failure_ratio:.0%}"
+    if policy.coalesce:
+        yield "coalesce"
+    if policy.cache_ttl_s is not None:
+        yield f"cache {duration_text(policy.cache_ttl_s)}"
+    if policy.max_result_bytes is not None:
+        yield f"results {policy.large_result} at {policy.max_result_bytes} bytes"
+
+
+def _groups_table(groups: Mapping[str, Group], tools: Sequence[CheckedTool]) -> Table:
+    rows = [
+        (
+            printable(name),
+            str(group.max_concurrency or "unbounded"),
+            "unbounded" if group.rate is None else _rate(group.rate),
+            str(sum(name in tool.policy.limits for tool in tools)),
+        )
+        for name, group in groups.items()
+    ]
+    return plain_table(("limit", "at a time", "rate", "tools"), rows)
+
+
+def _rate(rate: Any) -> str:
+    value = rate_value(rate)
+    return value if isinstance(value, str) else f"{value['limit']} burst {value['burst']}"
+
+
 def _settings_table(settings: Settings) -> Table:
     values = {name: getattr(settings, name) for name in OPTIONS} | asdict(settings.limits)
+    values["store"] = MASK if settings.origin("store").secret else masked_url(settings.store)
     rows = [(name, _shown(name, value)) for name, value in values.items()]
     return plain_table(("setting", "value"), rows)
 

@@ -29,8 +29,8 @@ def settings_options(function: _F) -> _F:
     return function
 
 
-def load_settings(flags: Mapping[str, Any]) -> Settings:
-    """Settings of flags, environment and defaults, with at least one source of tools.
+def read_settings(flags: Mapping[str, Any]) -> Settings:
+    """Settings of flags, environment, configuration file and defaults.
 
     Raises:
         SettingsError: A setting is wrong.
@@ -40,10 +40,20 @@ def load_settings(flags: Mapping[str, Any]) -> Settings:
         listen_addresses(settings)
     except ConfigError as error:
         raise SettingsError(str(error)) from None
+    return settings
+
+
+def load_settings(flags: Mapping[str, Any]) -> Settings:
+    """As `read_settings`, with at least one source of tools.
+
+    Raises:
+        SettingsError: A setting is wrong.
+    """
+    settings = read_settings(flags)
     if not settings.tools:
         raise SettingsError(
-            "no tools: name a Python file or module with --tools (or SIDECALL_TOOLS), "
-            "for example --tools sidecall_server.demo.city_tools"
+            "no tools: name a Python file or module with --tools (or SIDECALL_TOOLS, or `tools` "
+            "in a configuration file), for example --tools sidecall_server.demo.city_tools"
         )
     return settings
 

@@ -5,12 +5,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from sidecall._durations import seconds_of_text
 from sidecall_server.config.errors import ConfigError
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MAX_DURATION_S = 365 * 24 * 3600.0
 MAX_INT32 = 2**31 - 1
-STORE = re.compile(r"memory|sqlite:///(?!:memory:$)[^\0?]*[^\0?/]")
+STORE = re.compile(r"memory|sqlite:///(?!:memory:$)[^\x00?]*[^\x00?/]")
 MASK = "***"
 
 _MAX_SHOWN = 40
@@ -22,9 +23,7 @@ _BOUNDS = {
 }
 # No time to drain, or no looks at files, is a wish; no time to run is a mistake.
 _MAY_BE_ZERO = frozenset({"drain_timeout_s", "watch_interval_s"})
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h)\s*)+|\d+(?:\.\d+)?")
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BARE_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def read_setting(name: str, where: str, value: Any, default: Any, *, secret: bool = False) -> Any:
@@ -75,10 +74,7 @@ def duration_s(where: str, value: str | float) -> float:
     if isinstance(value, int | float):
         seconds = float(value) if abs(value) <= MAX_DURATION_S else math.inf
     else:
-        text = value.strip()
-        if _DURATION.fullmatch(text) is None:
-            raise ConfigError(f"{where}: {shown(value)} is not a duration like 5s, 250ms or 2m")
-        seconds = sum(float(part[1]) * _UNITS[part[2] or "s"] for part in _PART.finditer(text))
+        seconds = _seconds(where, value.strip())
     if not math.isfinite(seconds) or not 0 <= seconds <= MAX_DURATION_S:
         raise ConfigError(f"{where}: must be between 0 and a year ({MAX_DURATION_S:.0f}s)")
     return seconds
@@ -93,6 +89,17 @@ def shown(value: Any) -> str:
     """A value in a message: short, and in quotes."""
     text = str(value)
     return repr(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "...")
+
+
+def _seconds(where: str, text: str) -> float:
+    if _BARE_NUMBER.fullmatch(text):
+        return float(text)
+    try:
+        return seconds_of_text(text)
+    except ValueError:
+        raise ConfigError(
+            f"{where}: {shown(text)} is not a duration like 5s, 250ms or 2m"
+        ) from None
 
 
 def _store(where: str, text: str, *, secret: bool) -> str:

@@ -14,6 +14,7 @@ from sidecall_server.backends.python import PythonBackend
 from sidecall_server.config import ConfigError, Settings
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.engine import Engine
+from sidecall_server.memory import collect_replaced
 from sidecall_server.reload.files import Identity, identify
 
 _log = logging.getLogger("sidecall.tools")
@@ -86,17 +87,19 @@ class ServedTools:
             if bound is not None:
                 self._swap(bound, settings)
                 return
+        modules = Modules(anew=current is not None)
         backend = PythonBackend(
             settings.tools,
             self._engine.limits,
             self._engine.clock,
             self._given,
             settings.policies.apply,
-            Modules(anew=current is not None),
+            modules,
         )
         await self._start(backend, settings, None if current is None else _START_S)
         for path in source_files(settings):  # files of modules may be known only now
             files.setdefault(path, identify(path))
+        modules.keep()
         self._current = _ToolSet(backend, settings.tools, files)
         if current is not None:
             self._retire(current)
@@ -131,7 +134,12 @@ class ServedTools:
     def _retire(self, old: _ToolSet) -> None:
         task = asyncio.create_task(self._stop_unused(old), name="sidecall-retiring-tools")
         self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        task.add_done_callback(self._on_retired)
+
+    def _on_retired(self, task: asyncio.Task[None]) -> None:
+        self._retiring.discard(task)
+        if not self._stopping.done():
+            collect_replaced()
 
     async def _stop_unused(self, old: _ToolSet) -> None:
         unused = asyncio.create_task(self._engine.wait_open_ended())
