@@ -16,3 +16,12 @@ def relax_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, _MIDDLE_COLLECTIONS, _MIDDLE_COLLECTIONS)
+
+
+def collect_replaced() -> None:
+    """Frees what was loaded and then replaced: modules are cycles, those of the start frozen."""
+    is_frozen = gc.get_freeze_count() > 0
+    gc.unfreeze()
+    gc.collect()
+    if is_frozen:
+        gc.freeze()

@@ -88,6 +88,10 @@ class Modules:
         _put(spec.name, module)
         return module
 
+    def keep(self) -> None:
+        """Lets go of the modules that were there before; `undo` does nothing any more."""
+        self._replaced.clear()
+
     def undo(self) -> None:
         """Puts back the modules that were there before. Idempotent."""
         while self._replaced:

@@ -1,7 +1,9 @@
 """Tools in force are replaced as a whole, and end when nobody uses them."""
 
 import asyncio
+import gc
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,7 @@ import pytest
 
 from sidecall import tool
 from sidecall_server.backends.loader import ToolLoadError
+from sidecall_server.backends.modules import Modules
 from sidecall_server.config import ConfigError, PolicyEntry, PolicyTable, Settings
 from sidecall_server.core.call import BatchOptions, ToolCall
 from sidecall_server.core.defaults import Limits
@@ -176,6 +179,19 @@ async def test_a_call_of_a_removed_tool_finishes_and_its_lifespan_ends_then(worl
     assert await world.results(turn) == ["one", "one"]
     await world.until(lambda: not world.tools.retiring)
     assert world.events[-1] == "end one"
+
+
+async def test_code_that_was_replaced_is_freed(world: World) -> None:
+    await world.load("one")
+    freed = asyncio.Event()
+    weakref.finalize(Modules().load(str(world.path)).tell.function, freed.set)
+    gc.freeze()
+    try:
+        await world.load("two")
+        await asyncio.wait_for(freed.wait(), PATIENCE_S)
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 async def test_several_sets_retire_when_each_is_unused(world: World) -> None:
