@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support.sidecar import SidecarProcess
 
+from sidecall._policy import POLICY_KEYS
 from sidecall.scripted import ModelRequest, ScriptedCall, ScriptedModel, ScriptedTurn
 from sidecall_server.config import Settings
 from sidecall_server.core.defaults import Limits
@@ -89,6 +90,17 @@ def test_limits_and_their_defaults() -> None:
         name = option.replace("-", "_")
         value = defaults[name] if name in defaults else f"{defaults[f'{name}_s']:g}s"
         assert shown == str(value), option
+
+
+def test_the_configuration_file_is_right_and_all_keys_are_told(folder: Path) -> None:
+    (config,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (folder / "shop_tools.py").write_text(TOOLS, encoding="utf-8")
+    (folder / "sidecall.yaml").write_text(config, encoding="utf-8")
+    command = [sys.executable, "-m", "sidecall_server", "check"]
+    shown = run([*command, "--config", str(folder / "sidecall.yaml")])
+    assert shown.endswith("ok: 2 tools, settings are right\n")
+    rows = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \|", README, re.MULTILINE)
+    assert {key for row in rows for key in re.findall(r"`([a-z_]+)`", row)} == set(POLICY_KEYS)
 
 
 def test_links_lead_somewhere() -> None:
