@@ -86,6 +86,7 @@ class Sessions:
         self._max_bytes = limits.max_session_bytes
         self._max_bytes_each = limits.max_session_bytes // 2
         self._owners: dict[str, _Owner] = {}
+        self._by_use: OrderedDict[tuple[str, str], _Session] = OrderedDict()
         self._size = 0
         self._evicted = 0
 
@@ -116,7 +117,7 @@ class Sessions:
             session.evict()
             self._evicted += 1
         self._account(identity, session_id, session.size - before)
-        while self._size > self._max_bytes:
+        if self._size > self._max_bytes:
             self._make_room()
 
     def add_calls(self, options: BatchOptions, calls: Iterable[Call]) -> None:
@@ -139,13 +140,13 @@ class Sessions:
         """Forgets all sessions."""
         self._watchdog.stop()
         self._owners.clear()
+        self._by_use.clear()
         self._size = 0
 
     def statistics(self) -> SessionStatistics:
         """Their state now."""
-        sessions = [session for o in self._owners.values() for session in o.sessions.values()]
-        results = sum(len(session.results) for session in sessions)
-        return SessionStatistics(len(sessions), results, self._size, self._evicted)
+        results = sum(len(session.results) for session in self._by_use.values())
+        return SessionStatistics(len(self._by_use), results, self._size, self._evicted)
 
     def _keep(self, call_id: str, outcome: Outcome) -> Kept:
         """What is remembered of an outcome; references read no parts."""
@@ -157,21 +158,22 @@ class Sessions:
         return Reason.RESULT_TOO_LARGE if is_too_large else kept
 
     def _use(self, identity: str, session_id: str) -> _Session | None:
-        owner = self._owners.get(identity)
-        session = owner.sessions.get(session_id) if owner is not None else None
-        if owner is None or session is None:
+        session = self._by_use.get((identity, session_id))
+        if session is None:
             return None
         now_ns = self._clock.now_ns()
         if session.used_ns + self._retention_ns <= now_ns:
             self._forget(identity, session_id)
             return None
         session.used_ns = now_ns
-        owner.sessions.move_to_end(session_id)
+        self._by_use.move_to_end((identity, session_id))
+        self._owners[identity].sessions.move_to_end(session_id)
         return session
 
     def _open(self, identity: str, session_id: str) -> _Session:
         session = _Session()
         session.used_ns = self._clock.now_ns()
+        self._by_use[identity, session_id] = session
         self._owners.setdefault(identity, _Owner()).sessions[session_id] = session
         self._watchdog.arm(session.used_ns + self._retention_ns)
         return session
@@ -187,28 +189,29 @@ class Sessions:
     def _forget(self, identity: str, session_id: str) -> None:
         owner = self._owners[identity]
         session = owner.sessions.pop(session_id)
+        del self._by_use[identity, session_id]
         owner.size -= session.size
         self._size -= session.size
         if not owner.sessions:
             del self._owners[identity]
 
     def _make_room(self) -> None:
+        # The largest is at least as large as whoever has just grown over the bound, so one
+        # look at all of them is enough.
         identity, owner = max(self._owners.items(), key=lambda item: item[1].size)
-        session_id, session = next(iter(owner.sessions.items()))
-        before = session.size
-        session.evict()
-        self._evicted += 1
-        self._account(identity, session_id, session.size - before)
+        while self._size > self._max_bytes and owner.sessions:
+            session_id, session = next(iter(owner.sessions.items()))
+            before = session.size
+            session.evict()
+            self._evicted += 1
+            self._account(identity, session_id, session.size - before)
 
     def _expire(self, now_ns: int) -> int:
         """Forgets what has not been used for long; returns when to look again."""
-        next_ns = NEVER
-        for identity, owner in list(self._owners.items()):
-            while owner.sessions:
-                session_id, session = next(iter(owner.sessions.items()))
-                expires_ns = session.used_ns + self._retention_ns
-                if expires_ns > now_ns:
-                    next_ns = min(next_ns, expires_ns)
-                    break
-                self._forget(identity, session_id)
-        return next_ns
+        while self._by_use:
+            owned, session = next(iter(self._by_use.items()))
+            expires_ns = session.used_ns + self._retention_ns
+            if expires_ns > now_ns:
+                return expires_ns
+            self._forget(*owned)
+        return NEVER

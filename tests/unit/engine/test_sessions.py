@@ -174,6 +174,21 @@ def test_calls_without_an_id_cannot_be_meant() -> None:
     assert made.statistics().results == 1
 
 
+def test_no_more_is_dropped_than_must_be() -> None:
+    made = sessions(max_session_bytes=100_000)
+    for number in range(100):
+        made.add(f"user {number}", "s1", [("a", Success("x"))])
+    before = made.statistics().bytes
+
+    made.add(*MINE, [(f"c{number}", Success("x" * 4_000)) for number in range(11)])
+
+    assert before > 50_000
+    assert 95_000 < made.statistics().bytes <= 100_000
+    assert made.find(*MINE, "c0") is None
+    assert text(made, *MINE, "c10") == "x" * 4_000
+    assert text(made, "user 0", "s1", "a") == "x"
+
+
 async def test_stopping_forgets_and_leaves_no_timer() -> None:
     clock = FakeClock()
     made = sessions(clock)
