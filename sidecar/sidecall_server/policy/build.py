@@ -33,6 +33,7 @@ from sidecall_server.policy.journal import journal_layer
 from sidecall_server.policy.lane_key import LaneKey
 from sidecall_server.policy.queue import ToolQueue
 from sidecall_server.policy.rate import RateLimiter
+from sidecall_server.policy.result_size import result_size_layer
 from sidecall_server.policy.retry import Retrier
 
 _QUEUE_FULL_RETRY_S = 1.0
@@ -40,6 +41,8 @@ _QUEUE_FULL_RETRY_S = 1.0
 LAYERS: Sequence[Callable[[BoundTool, bool], Layer | None]] = (
     # Outermost: nothing of an attempt may happen before its start is durable.
     lambda tool, durable: journal_layer(tool) if durable else None,
+    # Innermost: whatever else looks at the outcome sees the refusal.
+    lambda tool, _: result_size_layer(tool),
 )
 """What may wrap an attempt, outermost first; None where a tool does not configure it.
 
