@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from sidecall._parts import Image as Image
     from sidecall._parts import Link as Link
     from sidecall._requests import ExecuteOptions as ExecuteOptions
+    from sidecall._result_formats import (
+        to_chat_completions_messages as to_chat_completions_messages,
+    )
+    from sidecall._result_formats import to_responses_outputs as to_responses_outputs
     from sidecall._results import is_ok as is_ok
     from sidecall._results import reason_of as reason_of
     from sidecall._results import retry_after_s as retry_after_s
@@ -75,7 +79,9 @@ _MODULES = {
     "reason_of": "sidecall._results",
     "reject": "sidecall._approvals",
     "retry_after_s": "sidecall._results",
+    "to_chat_completions_messages": "sidecall._result_formats",
     "to_chat_completions_tools": "sidecall._tool_formats",
+    "to_responses_outputs": "sidecall._result_formats",
     "to_responses_tools": "sidecall._tool_formats",
     "to_tool_call": "sidecall._tool_calls",
     "tool": "sidecall._tool",

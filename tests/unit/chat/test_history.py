@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sidecall.chat.model import Dialect, ModelCall, ModelTurn, Usage
 from sidecall.chat.responses import Responses
 from sidecall.chat.turn_calls import TurnCalls
 from sidecall.scripted.validation import refusal
+from sidecall.v1.execution_pb2 import Blob, ResultPart
 
 APIS: dict[str, Dialect] = {
     "/v1/chat/completions": ChatCompletions(),
@@ -91,3 +93,56 @@ def test_any_history_with_open_calls_can_be_repaired(path: str, turns: list[list
     repaired = list(history)
     answer_open_calls(history, dialect)
     assert history == repaired
+
+
+IMAGE = ResultPart(blob=Blob(media_type="image/png", data=b"x"))
+
+
+@pytest.mark.parametrize("path", list(APIS))
+@given(shows=st.lists(st.booleans(), min_size=1, max_size=6), order=st.randoms())
+def test_attachments_follow_the_answers_at_every_moment(
+    path: str, shows: list[bool], order: Any
+) -> None:
+    calls = TurnCalls(ToolNames(["t"]), lambda place: f"call_{place}")
+    turn = turn_of(path, [ModelCall(f"c{place}", "t", "{}") for place in range(len(shows))])
+    for call in turn.calls:
+        calls.add(call)
+    history: list[Any] = [{"role": "user", "content": "Go."}]
+    record = TurnRecord(history, APIS[path], turn, calls)
+    indexes = list(range(len(shows)))
+    order.shuffle(indexes)
+    for index in indexes:
+        parts = [IMAGE] if shows[index] else []
+        record.add_result(index, ToolResult(name="t", content=f"result {index}", parts=parts))
+        assert is_accepted(path, history)
+    texts = re.findall(r"'text': '([^']*)'", str(history))
+    if path.endswith("completions"):
+        labels = [text for text in texts if text.startswith("Attachment ")]
+        assert labels == [
+            f"Attachment 1 of the result of call c{index} (t):"
+            for index, show in enumerate(shows)
+            if show
+        ]
+        assert len(history) == 2 + len(shows) + any(shows)
+    else:
+        shown = [index for index, show in enumerate(shows) if show]
+        assert [text for text in texts if text.startswith("result")] == [
+            f"result {index}" for index in shown
+        ]
+
+
+@pytest.mark.parametrize("path", list(APIS))
+def test_a_result_that_is_replaced_takes_its_attachments_with_it(path: str) -> None:
+    calls = TurnCalls(ToolNames(["t"]), lambda place: f"call_{place}")
+    turn = turn_of(path, [ModelCall("a", "t", "{}")])
+    calls.add(turn.calls[0])
+    history: list[Any] = [{"role": "user", "content": "Go."}]
+    record = TurnRecord(history, APIS[path], turn, calls)
+    record.add_result(0, ToolResult(name="t", content="seen", parts=[IMAGE]))
+    assert "base64" in str(history)
+    record.reopen([0])
+    assert "base64" not in str(history)
+    assert is_accepted(path, history)
+    record.add_result(0, ToolResult(name="t", content="seen", parts=[IMAGE]))
+    assert str(history).count("base64") == 1
+    assert is_accepted(path, history)

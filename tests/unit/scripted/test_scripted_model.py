@@ -91,6 +91,19 @@ async def test_a_request_that_breaks_off_is_left_alone() -> None:
         assert await send(model, b"POST / HT") == b""
 
 
+def _image(media_type: str, data: str = "eA==") -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}
+
+
+def _file(media_type: str, filename: str = "a") -> dict[str, Any]:
+    file = {"filename": filename, "file_data": f"data:{media_type};base64,eA=="}
+    return {"type": "file", "file": file}
+
+
+ASKED = {"role": "assistant", "tool_calls": [CALL]}
+ANSWER = {"role": "tool", "tool_call_id": "a"}
+SEEN = _image("image/png")
+
 MESSAGES: list[tuple[str, list[dict[str, Any]]]] = [
     ("did not have response messages: a", [USER, {"role": "assistant", "tool_calls": [CALL]}]),
     (
@@ -104,6 +117,15 @@ MESSAGES: list[tuple[str, list[dict[str, Any]]]] = [
     ("empty array", [USER, {"role": "assistant", "tool_calls": []}]),
     ("expected a string, got null", [USER, {"role": "assistant", "content": None}]),
     ("empty array", []),
+    ("empty array", [{"role": "user", "content": []}]),
+    ("Supported values are: 'text'.", [USER, ASKED, {**ANSWER, "content": [SEEN]}]),
+    ("unsupported image", [{"role": "user", "content": [_image("image/svg+xml")]}]),
+    ("Invalid base64", [{"role": "user", "content": [_image("image/png", "?")]}]),
+    ("Invalid base64", [{"role": "user", "content": [_image("image/png", "")]}]),
+    ("unsupported MIME type 'text/csv'", [{"role": "user", "content": [_file("text/csv")]}]),
+    ("'filename'", [{"role": "user", "content": [_file("application/pdf", "")]}]),
+    ("itself", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+    ("Missing required parameter: 'text'", [{"role": "user", "content": [{"type": "text"}]}]),
 ]
 
 
@@ -124,7 +146,41 @@ ITEMS: list[tuple[str, list[dict[str, Any]]]] = [
     ("No tool call found", [OUTPUT]),
     ("Duplicate", [ITEM, OUTPUT, ITEM, OUTPUT]),
     ("required following item", [USER, {"type": "reasoning", "id": "rs"}]),
+    ("input[1].output", [ITEM, {**OUTPUT, "output": None}]),
+    ("empty array", [ITEM, {**OUTPUT, "output": []}]),
+    ("Invalid value: 'text'", [ITEM, {**OUTPUT, "output": [{"type": "text", "text": "x"}]}]),
+    ("Invalid value: 'image_url'", [{"role": "user", "content": [SEEN]}]),
+    (
+        "unsupported image",
+        [
+            ITEM,
+            {**OUTPUT, "output": [{"type": "input_image", "image_url": "data:a/b;base64,eA=="}]},
+        ],
+    ),
 ]
+
+
+async def test_images_and_files_are_accepted_where_the_real_apis_take_them() -> None:
+    shown = [SEEN, _file("application/pdf"), {"type": "text", "text": "Look."}]
+    linked = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    text = [{"type": "text", "text": "x"}]
+    messages = [USER, ASKED, {**ANSWER, "content": text}, {**USER, "content": [*shown, linked]}]
+    output = [
+        {"type": "input_text", "text": "x"},
+        {"type": "input_image", "image_url": "data:image/png;base64,eA=="},
+        {"type": "input_image", "file_id": "file-1"},
+        {"type": "input_file", "filename": "a.csv", "file_data": "data:text/csv;base64,eA=="},
+    ]
+    async with ScriptedModel([ScriptedTurn(text="Hi.")] * 2) as model:
+        body = {"model": "m", "messages": messages}
+        status, _ = await post(model, "/v1/chat/completions", body)
+        assert status == 200
+        items = [USER, ITEM, {**OUTPUT, "output": output}]
+        status, _ = await post(model, "/v1/responses", {"model": "m", "input": items})
+        assert status == 200
+        assert [request.results() for request in model.requests] == [[], ["x"]]
+        assert model.requests[0].media_types() == ["image/png", "application/pdf", ""]
+        assert model.requests[1].media_types() == ["image/png", "", "text/csv"]
 
 
 @pytest.mark.parametrize(("complaint", "items"), ITEMS)

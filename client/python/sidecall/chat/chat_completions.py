@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sidecall._result_formats import attached_message, attached_parts
 from sidecall._tool_formats import ToolNames, to_chat_completions_tools
 from sidecall.chat.assembly import CallSlot, CallSlots, merge_extra
 from sidecall.chat.items import get, sendable, to_item
@@ -18,6 +19,7 @@ from sidecall.chat.model import (
     TextPart,
     Usage,
 )
+from sidecall.v1.execution_pb2 import ToolResult
 from sidecall.v1.tool_pb2 import Tool
 
 _OUTPUT_ONLY = ("annotations", "function_call")
@@ -64,9 +66,20 @@ class ChatCompletions:
         del call
         return {"role": "tool", "tool_call_id": call_id, "content": content}
 
-    def set_content(self, answer: HistoryItem, content: str) -> None:
-        """Replaces the content of a tool message."""
+    def set_content(
+        self, answer: HistoryItem, content: str, results: Sequence[ToolResult] = ()
+    ) -> None:
+        """Replaces the content of a tool message, which is text alone."""
+        del results
         answer["content"] = content
+
+    def attached_parts(self, call_id: str, results: Sequence[ToolResult]) -> list[HistoryItem]:
+        """Returns the images and files of a call's results."""
+        return attached_parts(call_id, results)
+
+    def attached_message(self, parts: Sequence[HistoryItem]) -> HistoryItem:
+        """Returns the user message that holds them."""
+        return attached_message(parts)
 
     def call_ids(self, history: Sequence[Any]) -> set[str]:
         """Returns the ids of all calls."""

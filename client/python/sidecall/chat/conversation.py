@@ -161,7 +161,13 @@ class Conversation:
         for call in model_turn.calls:
             calls.add(call)
         batch = calls.batch
-        record = TurnRecord(self.history, self._dialect, model_turn, calls)
+        record = TurnRecord(
+            self.history,
+            self._dialect,
+            model_turn,
+            calls,
+            attachments=self._options.attachments,
+        )
         if model_turn.end in ("length", "content_filter"):
             filtered = model_turn.end == "content_filter"
             record.fail(text.NOT_RUN_FILTER if filtered else text.NOT_RUN_LENGTH)

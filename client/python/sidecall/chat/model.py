@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from sidecall._tool_formats import ToolNames
+from sidecall.v1.execution_pb2 import ToolResult
 from sidecall.v1.tool_pb2 import Tool
 
 HistoryItem = dict[str, Any]
@@ -168,8 +169,18 @@ class Dialect(Protocol):
         """Returns the history item that answers a call."""
         ...
 
-    def set_content(self, answer: HistoryItem, content: str) -> None:
-        """Replaces the content of an answer."""
+    def set_content(
+        self, answer: HistoryItem, content: str, results: Sequence[ToolResult] = ()
+    ) -> None:
+        """Replaces the content of an answer, with images and files of results where it can."""
+        ...
+
+    def attached_parts(self, call_id: str, results: Sequence[ToolResult]) -> list[HistoryItem]:
+        """Returns the images and files of a call's results that its answer cannot hold."""
+        ...
+
+    def attached_message(self, parts: Sequence[HistoryItem]) -> HistoryItem:
+        """Returns the message that holds them; it follows all answers of the turn."""
         ...
 
     def call_ids(self, history: Sequence[Any]) -> set[str]:

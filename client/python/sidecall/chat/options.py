@@ -36,6 +36,8 @@ class ChatOptions:
             None: the model is told that a human has to decide, and goes on.
         reference_hint: Whether the model is told how calls refer to each other's results.
             The hint is sent with each request and never kept in the history.
+        attachments: Whether the model is shown the images and files in results. Otherwise it
+            reads the line that stands for each, as a model without eyes must.
         tools: Names of the tools to offer; None for all that the caller may use.
         context: Facts about the end user; tools and policies see them, the model does not.
         session_id: Session that keeps the results of all turns, so that calls may refer to
@@ -59,6 +61,7 @@ class ChatOptions:
     hooks: Hook | None = None
     approve: ApprovalHook | None = None
     reference_hint: bool = False
+    attachments: bool = True
     tools: Sequence[str] | None = None
     context: Mapping[str, str] | None = None
     session_id: str | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sidecall._result_formats import responses_output
 from sidecall._tool_formats import ToolNames, to_responses_tools
 from sidecall.chat.assembly import CallSlot, CallSlots
 from sidecall.chat.items import get, sendable, to_item
@@ -18,6 +19,7 @@ from sidecall.chat.model import (
     TextPart,
     Usage,
 )
+from sidecall.v1.execution_pb2 import ToolResult
 from sidecall.v1.tool_pb2 import Tool
 
 _CALLS = ("function_call", "custom_tool_call")
@@ -67,9 +69,20 @@ class Responses:
         kind = _OUTPUTS[0] if call.supported else _OUTPUTS[1]
         return {"type": kind, "call_id": call_id, "output": content}
 
-    def set_content(self, answer: HistoryItem, content: str) -> None:
+    def set_content(
+        self, answer: HistoryItem, content: str, results: Sequence[ToolResult] = ()
+    ) -> None:
         """Replaces the content of an output item."""
-        answer["output"] = content
+        answer["output"] = responses_output(content, results)
+
+    def attached_parts(self, call_id: str, results: Sequence[ToolResult]) -> list[HistoryItem]:
+        """Returns nothing: the output holds all that can be sent."""
+        del call_id, results
+        return []
+
+    def attached_message(self, parts: Sequence[HistoryItem]) -> HistoryItem:
+        """Returns a user message with these parts."""
+        return {"role": "user", "content": list(parts)}
 
     def call_ids(self, history: Sequence[Any]) -> set[str]:
         """Returns the ids of all calls."""

@@ -5,6 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sidecall._result_formats import ATTACHMENTS_NOTE
+from sidecall.scripted.contents import content_parts, is_medium, part_media_type
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptedCall:
@@ -101,12 +104,33 @@ class ModelRequest:
         contents: list[str] = []
         for item in self.items:
             if item.get("role") == "user":
-                contents.clear()
+                if not _holds_attachments(item):
+                    contents.clear()
             elif item.get("role") == "tool":
-                contents.append(item["content"])
+                contents.append(_text(item["content"]))
             elif item.get("type") == "function_call_output":
-                contents.append(item["output"])
+                contents.append(_text(item["output"]))
         return contents
+
+    def media_types(self) -> list[str]:
+        """Media types of all images and files that are shown to the model, in order."""
+        return [
+            part_media_type(part)
+            for item in self.items
+            for part in content_parts(item)
+            if is_medium(part)
+        ]
+
+
+def _holds_attachments(message: dict[str, Any]) -> bool:
+    """Whether a user message holds images and files of tool results."""
+    parts = content_parts(message)
+    return bool(parts) and parts[0].get("text") == ATTACHMENTS_NOTE
+
+
+def _text(content: str | list[dict[str, Any]]) -> str:
+    """What a result says, without the images and files that it shows."""
+    return content if isinstance(content, str) else str(content[0].get("text", ""))
 
 
 Reply = ScriptedTurn | Callable[[ModelRequest], ScriptedTurn]

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from sidecall.scripted.contents import message_problem, output_problem
+
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _MAX_NAME = 64
 _MAX_ID = 40
@@ -54,6 +56,8 @@ def _messages_problem(messages: list[dict[str, Any]]) -> str | None:
                     "preceeding message with 'tool_calls'."
                 )
             open_ids.remove(message["tool_call_id"])
+            if problem := message_problem(message, f"messages[{index}].content"):
+                return problem
             continue
         if open_ids:
             return _unanswered(open_ids)
@@ -65,6 +69,8 @@ def _messages_problem(messages: list[dict[str, Any]]) -> str | None:
         no_content = message.get("content") is None
         if no_content and not (role == "assistant" and (calls or message.get("refusal"))):
             return f"Invalid value for 'content': expected a string, got null. (messages[{index}])"
+        if problem := message_problem(message, f"messages[{index}].content"):
+            return problem
     return _unanswered(open_ids) if open_ids else None
 
 
@@ -94,7 +100,9 @@ def _items_problem(items: str | list[dict[str, Any]]) -> str | None:
         return None
     calls: list[str] = []
     outputs: set[str] = set()
-    for item in items:
+    for index, item in enumerate(items):
+        if problem := output_problem(item, f"input[{index}]"):
+            return problem
         if item.get("type") == "function_call":
             calls.append(item.get("call_id", ""))
         elif item.get("type") == "function_call_output":
