@@ -28,6 +28,9 @@ class _NoPeer:
     def peer(self) -> str:
         return "in-process"
 
+    def invocation_metadata(self) -> None:
+        return None
+
 
 class InProcessEngine:
     """Runs batches as the service does, without a channel.

@@ -241,6 +241,9 @@ class Admission:
     def limits_changed(self, limiters: Iterable[Limiter[Flow]]) -> None:
         """Wakes who waits at limiters whose limits may have been raised."""
         for limiter in limiters:
+            if isinstance(limiter, RateLimiter) and limiter.timer is not None:
+                limiter.timer.cancel()
+                limiter.timer = None
             self._wake(limiter)
         self._wake_stalled()
 

@@ -463,6 +463,11 @@ class Batch:
         admission = self._admission
         return [call for flow in self.flows.values() for call in admission.withdraw(flow)]
 
+    @property
+    def request_id(self) -> str:
+        """Id under which the batch can be sent again; empty where it cannot."""
+        return self.options.request_id or ("" if self.minted is None else self.minted.scope.id)
+
     def waiting_for(self, call: Call) -> tuple[int, ...]:
         """Positions of the calls that a call depends on and that are not final."""
         before = {*self.edges.get(call.index, ()), *self.order.get(call.index, ())}

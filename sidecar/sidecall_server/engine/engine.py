@@ -1,7 +1,7 @@
 """The engine: runs batches on the tools of a registry."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakSet
 
@@ -9,9 +9,10 @@ from sidecall_server.core.call import BatchOptions, Call, ToolCall
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.events import Observer
 from sidecall_server.core.outcome import Reason, unknown_effect
-from sidecall_server.core.ports import Clock
+from sidecall_server.core.ports import BoundTool, Clock
 from sidecall_server.core.records import RecordStore
 from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.core.tool import Group
 from sidecall_server.engine.admission import Flow
 from sidecall_server.engine.attempts import refuse_waiting
 from sidecall_server.engine.batch import Batch
@@ -198,6 +199,15 @@ class Engine:
         closed, self._next_close = self._next_close, None
         if closed is not None:
             closed.set_result(None)
+
+    def swap(self, tools: Iterable[BoundTool], groups: Mapping[str, Group]) -> None:
+        """Puts other tools in force; calls that wait for a limit that is raised go on.
+
+        Raises:
+            ValueError: As `Registry.swap`. Nothing was changed.
+        """
+        self.registry.swap(tools, groups)
+        self.admission.limits_changed(self.registry.limiters())
 
     async def wait_open_ended(self) -> None:
         """Waits until the batches that are open now are closed and none of their attempts runs.

@@ -31,11 +31,12 @@ class StreamIntake:
         self.sealed = False
         self._pending: dict[int, list[str]] = {}
 
-    def add(self, index: int, request: ToolCall) -> None:
+    async def add(self, index: int, request: ToolCall) -> None:
         """Takes a call.
 
         Raises:
             ProtocolError: After the seal, or the index is taken or out of range.
+            Rejection: An earlier send of the turn had another call there.
         """
         batch = self.batch
         if self.sealed:
@@ -45,6 +46,11 @@ class StreamIntake:
             raise ProtocolError(f"index {index} is not within 0 and {most - 1}")
         if index in batch.calls:
             raise ProtocolError(f"index {index} was sent twice")
+        ledger = self._engine.ledger
+        if request.idempotency_key and ledger.is_durable:
+            await ledger.load_keys(batch.options, [request])
+        if batch.log is not None:
+            ledger.enter(batch.log, index, request)
         call = Call(index, request, batch.options, batch.observer, self._engine.clock.now_ns())
         batch.add(call)
         batch.resolver.names.add(index, request.id, request.name)
@@ -75,6 +81,8 @@ class StreamIntake:
             raise ProtocolError("the turn was sealed twice")
         if call_count != len(batch.calls) or any(i >= call_count for i in batch.calls):
             raise ProtocolError(f"the seal says {call_count} calls, {len(batch.calls)} were sent")
+        if batch.log is not None:
+            self._engine.ledger.seal(batch.log, call_count)
         self.sealed = True
         batch.seal()
         self._link_pending()

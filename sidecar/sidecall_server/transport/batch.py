@@ -22,7 +22,8 @@ async def serve_batch(
     Raises:
         Rejection: The batch was not accepted; no call was started.
     """
-    engine.check_accepting()
+    # What may be known has to be looked at first: known batches are served until the end.
+    engine.check_accepting(is_known=bool(request.request_id))
     options = batch_options(request, engine.limits, engine.clock.now_ns(), peer)
     calls = await tool_calls(
         request.calls, engine.limits, engine.slices, options.max_response_bytes
@@ -31,6 +32,7 @@ async def serve_batch(
     try:
         batch = await engine.execute(calls, options)
         response = await batch_response(batch, calls, engine.slices)
+        response.request_id = batch.request_id
         fill_schedule(response.schedule, batch)
     except Rejection:
         raise

@@ -81,6 +81,7 @@ class EventMessages:
             sealed=sealed,
             duration_ns=max((c.finished_ns for c in calls), default=received_ns) - received_ns,
         )
+        summary.request_id = self._batch.request_id
         if problem is not None:
             summary.status.CopyFrom(rejection_status(problem))
         fill_schedule(summary.schedule, self._batch)

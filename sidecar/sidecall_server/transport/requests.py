@@ -1,12 +1,13 @@
 """From protobuf requests to the engine's words; what is malformed is rejected."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
 from sidecall.v1 import execution_pb2, tool_service_pb2
-from sidecall_server.core.call import BatchOptions, Mode, OnFailure, ToolCall
+from sidecall_server.core.call import Approval, BatchOptions, Mode, OnFailure, ToolCall
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.slices import Slices
@@ -21,6 +22,10 @@ _MODES = {
     execution_pb2.EXECUTION_MODE_PARALLEL: Mode.PARALLEL,
     execution_pb2.EXECUTION_MODE_SEQUENTIAL: Mode.SEQUENTIAL,
 }
+_DECISIONS = {
+    execution_pb2.DECISION_APPROVE: True,
+    execution_pb2.DECISION_REJECT: False,
+}
 _FAILURE_POLICIES = {
     execution_pb2.FAILURE_POLICY_UNSPECIFIED: OnFailure.CONTINUE,
     execution_pb2.FAILURE_POLICY_CONTINUE: OnFailure.CONTINUE,
@@ -29,14 +34,20 @@ _FAILURE_POLICIES = {
 
 BatchMessage = tool_service_pb2.ExecuteBatchRequest | tool_service_pb2.StreamStart
 
-FEATURES = ("references", "result_budgets", "stream_batch")
+FEATURES = (
+    "approvals",
+    "idempotency_keys",
+    "references",
+    "request_id",
+    "result_budgets",
+    "result_parts",
+    "sessions",
+    "stream_batch",
+)
 """What this version has of the features that the contract names."""
 
-_LATER = {
-    "request_id": "request_id",
-    "session_id": "sessions",
-    "approvals": "approvals",
-}
+MAX_ID_BYTES = 256
+"""Largest request_id, session_id, idempotency_key or approval_id."""
 
 
 class Peer(Protocol):
@@ -47,6 +58,22 @@ class Peer(Protocol):
 
     def peer(self) -> str:
         """Address of the client."""
+
+    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """Metadata that came with the RPC."""
+
+
+def identity_of(peer: Peer) -> str:
+    """Whose request ids, sessions and cached results a client may see.
+
+    That of its credential: who does not know the token cannot read them. Clients without
+    one are one identity together.
+    """
+    for key, value in peer.invocation_metadata() or ():
+        if key == "authorization":
+            data = value.encode() if isinstance(value, str) else value
+            return "token:" + hashlib.sha256(data).hexdigest()[:32]
+    return ""
 
 
 def answering_margin_ns(remaining_ns: int) -> int:
@@ -59,9 +86,8 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
     """Reads what holds for a whole batch.
 
     Raises:
-        Rejection: Malformed, expired, or a feature that this version does not have.
+        Rejection: Malformed or expired.
     """
-    _refuse_later_features(message)
     mode = _MODES.get(message.mode)
     if mode is None:
         raise _invalid("mode", f"{message.mode} is not an ExecutionMode")
@@ -72,6 +98,8 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
         raise _invalid("max_concurrency", "must not be negative")
     if not 0 <= message.max_response_bytes <= limits.max_message_bytes:
         raise _invalid("max_response_bytes", f"must be within 0 and {limits.max_message_bytes}")
+    approvals = _approvals(message) if message.approvals else {}
+    identity = identity_of(peer)
     return BatchOptions(
         mode=mode,
         on_failure=on_failure,
@@ -79,15 +107,40 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
         deadline_ns=_deadline(message, now_ns, peer.time_remaining()),
         context=_context(message.context, limits),
         references=not message.disable_references,
-        caller=peer.peer(),
+        caller=identity or peer.peer(),
+        identity=identity,
+        request_id=_id("request_id", message.request_id),
+        session_id=_id("session_id", message.session_id),
+        approvals=approvals,
         max_response_bytes=message.max_response_bytes or limits.max_response_bytes,
     )
 
 
-def _refuse_later_features(message: BatchMessage) -> None:
-    for field, feature in _LATER.items():
-        if getattr(message, field):
-            raise _unsupported(field, feature)
+def _id(field: str, text: str) -> str:
+    if len(text.encode()) > MAX_ID_BYTES:
+        raise _invalid(field, f"is larger than {MAX_ID_BYTES} bytes")
+    return text
+
+
+def _approvals(message: BatchMessage) -> Mapping[str, Approval]:
+    if not message.request_id:
+        raise _invalid("request_id", "is needed with approvals: that of the response")
+    decided: dict[str, Approval] = {}
+    for number, item in enumerate(message.approvals):
+        field = f"approvals[{number}]"
+        approval_id = _id(f"{field}.approval_id", item.approval_id)
+        if not approval_id or approval_id in decided:
+            raise _invalid(f"{field}.approval_id", "is empty, or decided on twice")
+        if item.decision not in _DECISIONS:
+            raise _invalid(f"{field}.decision", "must be DECISION_APPROVE or DECISION_REJECT")
+        decided[approval_id] = Approval(
+            approved=_DECISIONS[item.decision],
+            decided_by=item.decided_by,
+            decided_unix_ns=item.decide_time.ToNanoseconds() if item.HasField("decide_time") else 0,
+            arguments=item.arguments if item.HasField("arguments") else None,
+            comment=item.comment,
+        )
+    return decided
 
 
 def _deadline(message: BatchMessage, now_ns: int, remaining_s: float | None) -> int | None:
@@ -166,8 +219,9 @@ def tool_call(message: execution_pb2.ToolCall, index: int) -> ToolCall:
     Raises:
         Rejection: It is malformed.
     """
-    if message.idempotency_key:
-        raise _unsupported(f"calls[{index}].idempotency_key", "idempotency_keys")
+    key = message.idempotency_key
+    if key:
+        _id(f"calls[{index}].idempotency_key", key)
     timeout_s = None
     if message.HasField("timeout"):
         timeout_s = duration_s(f"calls[{index}].timeout", message.timeout)
@@ -178,16 +232,9 @@ def tool_call(message: execution_pb2.ToolCall, index: int) -> ToolCall:
         message.arguments,
         tuple(depends_on) if depends_on else (),
         timeout_s,
+        key,
     )
 
 
 def _invalid(field: str, why: str) -> Rejection:
     return Rejection(RejectionReason.REQUEST_INVALID, f"{field}: {why}", field)
-
-
-def _unsupported(field: str, feature: str) -> Rejection:
-    return Rejection(
-        RejectionReason.FEATURE_UNSUPPORTED,
-        f"{field} is set, but this sidecar does not have the feature {feature!r}. Clear it.",
-        field,
-    )

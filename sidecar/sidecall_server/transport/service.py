@@ -46,6 +46,9 @@ class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
                 default_queue_timeout=duration(int(limits.queue_timeout_s * 1e9)),
                 default_max_response_bytes=limits.max_response_bytes,
                 stream_idle_timeout=duration(int(limits.stream_idle_timeout_s * 1e9)),
+                request_retention=duration(int(limits.request_retention_s * 1e9)),
+                session_retention=duration(int(limits.session_retention_s * 1e9)),
+                durable_requests=self._engine.ledger.is_durable,
                 features=FEATURES,
             )
 

@@ -20,6 +20,7 @@ _FIRST_MESSAGE_S = 0.5
 """Seconds that the first message may take once the sidecar drains."""
 
 Request = tool_service_pb2.StreamBatchRequest
+StreamStart = tool_service_pb2.StreamStart
 
 
 async def serve_stream(
@@ -32,15 +33,12 @@ async def serve_stream(
             call was started.
     """
     messages = aiter(requests)
-    first = await _first(engine, messages)
-    engine.check_accepting()
-    if isinstance(first, Rejection):
-        raise first
-    if first is None or first.WhichOneof("message") != "start":
-        raise _invalid("the first message must hold `start`")
-    options = batch_options(first.start, engine.limits, engine.clock.now_ns(), peer)
+    options = batch_options(
+        await _start(engine, messages), engine.limits, engine.clock.now_ns(), peer
+    )
+    log = await engine.look_up(options, None)
     events = EventBuffer()
-    batch = engine.open(options, events)
+    batch = engine.open(options, events, log)
     batch.done.add_done_callback(lambda _: events.wake())
     intake = StreamIntake(engine, batch)
     idle = _idle_timer(engine, intake)
@@ -71,12 +69,31 @@ async def serve_stream(
                 yield message
         if is_refused and problem is not None:
             raise problem
+        await engine.remember(batch)
         yield out.summary(intake.sealed, problem)
     finally:
         idle.stop()
         reader.cancel()
         engine.close(batch)
         await asyncio.wait([reader])
+
+
+async def _start(engine: Engine, messages: AsyncIterator[Request]) -> StreamStart:
+    """The message that opens the turn.
+
+    Raises:
+        Rejection: There is none, or no turn is accepted.
+    """
+    first = await _first(engine, messages)
+    if isinstance(first, Rejection):
+        engine.check_accepting()
+        raise first
+    is_start = first is not None and first.WhichOneof("message") == "start"
+    # What may be known has to be looked at first: known turns are served until the end.
+    engine.check_accepting(is_known=first is not None and is_start and bool(first.start.request_id))
+    if first is None or not is_start:
+        raise _invalid("the first message must hold `start`")
+    return first.start
 
 
 def _problem(reader: "asyncio.Task[Rejection | None]") -> Rejection | None:
@@ -136,7 +153,7 @@ async def _read(
     try:
         async for message in messages:
             idle.heard()
-            _dispatch(message, intake)
+            await _dispatch(message, intake)
     except ProtocolError as violation:
         intake.abandon("The turn was abandoned: the client broke the protocol.")
         return _invalid(str(violation))
@@ -153,12 +170,12 @@ async def _read(
     return None
 
 
-def _dispatch(message: Request, intake: StreamIntake) -> None:
+async def _dispatch(message: Request, intake: StreamIntake) -> None:
     if isinstance(message, Rejection):
         raise message
     kind = message.WhichOneof("message")
     if kind == "call":
-        _add(message.call, intake)
+        await _add(message.call, intake)
     elif kind == "seal":
         intake.seal(message.seal.call_count)
     elif kind == "cancel":
@@ -169,11 +186,11 @@ def _dispatch(message: Request, intake: StreamIntake) -> None:
         )
 
 
-def _add(message: tool_service_pb2.StreamCall, intake: StreamIntake) -> None:
+async def _add(message: tool_service_pb2.StreamCall, intake: StreamIntake) -> None:
     """Adds a call. One that is lost for the sidecar's own fault still gets a result."""
     index, batch = message.index, intake.batch
     try:
-        intake.add(index, tool_call(message.call, index))
+        await intake.add(index, tool_call(message.call, index))
     except (ProtocolError, Rejection):
         raise
     except Exception:

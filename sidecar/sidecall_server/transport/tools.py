@@ -70,6 +70,8 @@ def _message(entry: ToolPolicies) -> tool_pb2.Tool:
         input_schema=json.dumps(spec.input_schema, ensure_ascii=False),
         effects=tool_pb2.Effects.ValueType(spec.effects),
         health=tool_pb2.TOOL_HEALTH_AVAILABLE,
+        requires_approval=spec.requires_approval,
+        lane="" if spec.lane is None else spec.lane.template,
     )
     if spec.output_schema is not None:
         message.output_schema = json.dumps(spec.output_schema, ensure_ascii=False)
@@ -77,6 +79,15 @@ def _message(entry: ToolPolicies) -> tool_pb2.Tool:
     message.limits.max_queue = entry.queue.max_calls
     message.limits.timeout.CopyFrom(duration(entry.timeout_ns))
     message.limits.queue_timeout.CopyFrom(duration(entry.queue_timeout_ns))
+    message.limits.groups.extend(spec.groups)
+    message.limits.max_attempts = 1 if spec.retry is None else spec.retry.max_attempts
+    message.limits.max_result_bytes = spec.max_result_bytes or 0
+    if spec.rate is not None:
+        message.limits.rate.count = spec.rate.count
+        message.limits.rate.burst = spec.rate.burst
+        message.limits.rate.period.CopyFrom(duration(spec.rate.period_ns))
+    if spec.sharing is not None and spec.sharing.cache_ttl_s is not None:
+        message.limits.cache_ttl.CopyFrom(duration(int(spec.sharing.cache_ttl_s * 1e9)))
     return message
 
 

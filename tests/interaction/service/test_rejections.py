@@ -17,9 +17,10 @@ from sidecall_server.core.defaults import Limits
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.transport.requests import batch_options
 
-APPROVAL = execution_pb2.Approval(approval_id="a")
+APPROVAL = execution_pb2.Approval(approval_id="a", decision=1)
+UNDECIDED = execution_pb2.Approval(approval_id="a")
 INVALID = ("REQUEST_INVALID", grpc.StatusCode.INVALID_ARGUMENT)
-UNSUPPORTED = ("FEATURE_UNSUPPORTED", grpc.StatusCode.UNIMPLEMENTED)
+UNKNOWN_APPROVAL = ("APPROVAL_UNKNOWN", grpc.StatusCode.FAILED_PRECONDITION)
 
 OPTIONS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
     ({"timeout": Duration(seconds=-1)}, INVALID, "timeout"),
@@ -33,14 +34,17 @@ OPTIONS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
     ({"context": {str(n): "" for n in range(65)}}, INVALID, "context"),
     ({"context": {"key": "x" * 5_000}}, INVALID, "context"),
     ({"context": {"x" * 5_000: ""}}, INVALID, "context"),
-    ({"request_id": "r"}, UNSUPPORTED, "request_id"),
-    ({"session_id": "s"}, UNSUPPORTED, "session_id"),
-    ({"approvals": [APPROVAL]}, UNSUPPORTED, "approvals"),
+    ({"request_id": "r" * 257}, INVALID, "request_id"),
+    ({"session_id": "s" * 257}, INVALID, "session_id"),
+    ({"approvals": [APPROVAL]}, INVALID, "request_id"),
+    ({"request_id": "r", "approvals": [APPROVAL, APPROVAL]}, INVALID, "approvals[1].approval_id"),
+    ({"request_id": "r", "approvals": [UNDECIDED]}, INVALID, "approvals[0].decision"),
+    ({"request_id": "r", "approvals": [APPROVAL]}, UNKNOWN_APPROVAL, "approvals"),
 ]
 CALLS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
     ({"timeout": Duration(seconds=-1)}, INVALID, "calls[1].timeout"),
     ({"timeout": Duration()}, INVALID, "calls[1].timeout"),
-    ({"idempotency_key": "k"}, UNSUPPORTED, "calls[1].idempotency_key"),
+    ({"idempotency_key": "k" * 257}, INVALID, "calls[1].idempotency_key"),
 ]
 
 
@@ -125,6 +129,9 @@ class Expired:
 
     def peer(self) -> str:
         return "nobody"
+
+    def invocation_metadata(self) -> None:
+        return None
 
 
 async def test_a_deadline_that_passed_on_the_way() -> None:

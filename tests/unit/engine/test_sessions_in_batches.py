@@ -202,7 +202,7 @@ class Streamed:
         self.count = 0
 
     async def add(self, call: ToolCall) -> None:
-        self.intake.add(self.count, call)
+        await self.intake.add(self.count, call)
         self.count += 1
         await settle()
 

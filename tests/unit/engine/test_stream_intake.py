@@ -34,7 +34,7 @@ class StreamedTurn:
     async def add(
         self, index: int, name: str, arguments: str = "", *depends_on: str, **fields: Any
     ) -> None:
-        self.intake.add(index, ToolCall(f"c{index}", name, arguments, depends_on, **fields))
+        await self.intake.add(index, ToolCall(f"c{index}", name, arguments, depends_on, **fields))
         await settle()
 
     async def seal(self, count: int) -> None:

@@ -1,11 +1,14 @@
-"""When nothing uses the tools of batches that were open any more."""
+"""Other tools are put in force, and nothing uses those of earlier batches any more."""
 
 import asyncio
+from functools import partial
 
-from tests.support.clock import settle
+from tests.support.clock import FakeClock, settle
 from tests.support.engines import Gate, bench, bound, calls_of
 
 from sidecall_server.core.call import Call
+from sidecall_server.core.ports import BoundTool
+from sidecall_server.core.tool import Group, Rate
 
 
 async def test_an_idle_engine_uses_nothing() -> None:
@@ -89,3 +92,41 @@ async def test_a_cancelled_wait_disturbs_no_other_one() -> None:
         gate.open(0)
         await settle()
         assert waits[1].done()
+
+
+async def test_calls_that_wait_for_a_limit_go_on_when_it_is_raised() -> None:
+    gate = Gate()
+    tool = partial(bound, "wait", gate, groups=("shared",))
+    async with bench() as made:
+        made.engine.swap([tool(max_concurrency=1)], {"shared": Group(max_concurrency=2)})
+        await made.start(calls_of("wait", 4))
+        assert gate.started == [0]
+        made.engine.swap([tool()], {"shared": Group(max_concurrency=2)})
+        await settle()
+        assert gate.started == [0, 1]
+        made.engine.swap([tool()], {"shared": Group(max_concurrency=9)})
+        await settle()
+        assert gate.started == [0, 1, 2, 3]
+        gate.open(0, 1, 2, 3)
+        await settle()
+        made.assert_idle()
+
+
+async def test_calls_that_wait_for_a_rate_follow_the_new_one() -> None:
+    hour_ns, second_ns = 3_600 * 10**9, 10**9
+    gate = Gate()
+    async with bench(limits_of_time(gate, Rate(1, hour_ns, 1)), clock=FakeClock()) as made:
+        await made.start(calls_of("wait", 3))
+        made.engine.swap([limits_of_time(gate, Rate(1, second_ns, 1))], {})
+        await made.clock.advance(1)
+        assert gate.started == [0, 1]
+        await made.clock.advance(1)
+        assert gate.started == [0, 1, 2]
+        gate.open(0, 1, 2)
+        await settle()
+        made.assert_idle()
+
+
+def limits_of_time(gate: Gate, rate: Rate) -> BoundTool:
+    """A tool that may start at a rate, and whose calls wait for it as long as need be."""
+    return bound("wait", gate, rate=rate, queue_timeout_s=10_000.0)

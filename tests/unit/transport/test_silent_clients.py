@@ -32,6 +32,9 @@ class Client:
     def peer(self) -> str:
         return "a test"
 
+    def invocation_metadata(self) -> None:
+        return None
+
     async def _requests(self) -> AsyncIterator[pb.StreamBatchRequest]:
         while True:
             yield await self._messages.get()
