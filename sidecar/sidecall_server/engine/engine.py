@@ -207,7 +207,7 @@ class Engine:
             ValueError: As `Registry.swap`. Nothing was changed.
         """
         self.registry.swap(tools, groups)
-        self.admission.limits_changed(self.registry.limiters())
+        self.admission.limits_changed([*self.registry.limiters(), *self.registry.rates()])
 
     async def wait_open_ended(self) -> None:
         """Waits until the batches that are open now are closed and none of their attempts runs.

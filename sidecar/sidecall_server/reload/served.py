@@ -122,7 +122,7 @@ class ServedTools:
 
     def _swap(self, bound: Sequence[BoundTool], settings: Settings) -> None:
         try:
-            self._engine.registry.swap(bound, settings.groups)
+            self._engine.swap(bound, settings.groups)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         before, self.bound = self.bound, bound
