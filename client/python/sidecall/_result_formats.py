@@ -81,7 +81,7 @@ def to_responses_outputs(
 def attached_parts(call_id: str, results: Sequence[ToolResult]) -> list[Part]:
     """The images and PDF files of a call's results as labelled parts of a user message.
 
-    The labels hold nothing that a tool wrote: it must not speak as the user.
+    Beside them it holds nothing that a tool wrote: that would speak as the user.
     """
     parts: list[Part] = []
     for result in results:
@@ -120,7 +120,8 @@ def _chat_completions_part(blob: Blob) -> Part | None:
     if media_type in _IMAGES:
         return {"type": "image_url", "image_url": {"url": _data_url(media_type, blob.data)}}
     if media_type == _PDF:
-        return {"type": "file", "file": _file(media_type, blob)}
+        # Without the tool's own name for it, which the tool message tells.
+        return {"type": "file", "file": _file(media_type, Blob(data=blob.data))}
     return None
 
 

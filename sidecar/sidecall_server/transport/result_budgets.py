@@ -33,20 +33,20 @@ def fit_result(result: Result, max_bytes: int) -> None:
 
 
 def fit(results: Sequence[Result], max_bytes: int) -> Iterator[None]:
-    """Cuts results so that they take at most `max_bytes` together, one with each step.
+    """Cuts results so that they take at most `max_bytes` together, in short steps.
 
     First contents, parts and what an approval shows, the largest first; where that is not
     enough, what statuses say beside their reason, since the content says it as well.
     """
-    sizes = [_Sizes.of(result) for result in results]
-    if _least_bytes(sizes) > max_bytes:
+    sizes: list[_Sizes] = []
+    yield from _measure(results, sizes)
+    for make_smaller in (_thin, _strip):
+        if _least_bytes(sizes) <= max_bytes:
+            break
         for result in results:
-            _thin(result)
-        sizes = [_Sizes.of(result) for result in results]
-    if _least_bytes(sizes) > max_bytes:
-        for result in results:
-            _strip(result)
-        sizes = [_Sizes.of(result) for result in results]
+            make_smaller(result)
+            yield
+        yield from _measure(results, sizes)
     texts = [size for item in sizes for size in item.texts]
     parts = [(size, i, place) for i, item in enumerate(sizes) for size, place in item.large_parts]
     room = max_bytes - sum(item.fixed for item in sizes)
@@ -55,6 +55,13 @@ def fit(results: Sequence[Result], max_bytes: int) -> Iterator[None]:
         return
     for index, result in enumerate(results):
         _apply(result, sizes[index], plan.cap, plan.left_out.get(index, []))
+        yield
+
+
+def _measure(results: Sequence[Result], sizes: "list[_Sizes]") -> Iterator[None]:
+    sizes.clear()
+    for result in results:
+        sizes.append(_Sizes.of(result))
         yield
 
 
