@@ -13,6 +13,7 @@ from sidecall_server.config import (
     BACKENDS_STOP_S,
     SERVERS_STOP_S,
     STOP_S,
+    STORE_STOP_S,
     TASKS_STOP_S,
     ConfigError,
     Settings,
@@ -24,6 +25,9 @@ from sidecall_server.memory import relax_garbage_collection
 from sidecall_server.observability.clock import SystemClock
 from sidecall_server.reload.reloader import Reloader
 from sidecall_server.reload.served import ServedTools
+from sidecall_server.store.keeper import StoreOptions
+from sidecall_server.store.sqlite import SqliteStore
+from sidecall_server.store.url import parse_store_url
 from sidecall_server.transport.addresses import Address, AddressError, TcpAddress, parse_address
 from sidecall_server.transport.server import GrpcServers
 
@@ -63,6 +67,7 @@ class Sidecar:
         self.served = ServedTools(self.engine, tools)
         self.reloader = Reloader(self.served, settings, load, clock) if load is not None else None
         self._servers = GrpcServers(self.engine, settings.limits.max_message_bytes)
+        self._store: SqliteStore | None = None
 
     @property
     def tools(self) -> Sequence[BoundTool]:
@@ -81,8 +86,10 @@ class Sidecar:
             ToolLoadError: A tool cannot be loaded.
             ConfigError: A tool is declared wrongly.
             AddressError: An address is taken.
+            StoreError: The store cannot be opened.
         """
         try:
+            await self._open_store()
             if self.reloader is not None:
                 self.reloader.observe()
             await self.served.put_in_force(self._settings)
@@ -95,6 +102,13 @@ class Sidecar:
         where = ", ".join(map(str, self.addresses))
         count = len(self.tools)
         _log.info("serving %d tool%s on %s", count, "" if count == 1 else "s", where)
+
+    async def _open_store(self) -> None:
+        path = parse_store_url(self._settings.store)
+        if path is not None:
+            retention_s = self._settings.limits.request_retention_s
+            self._store = await SqliteStore.open(StoreOptions(path, retention_s))
+            self.engine.keep_in(self._store)
 
     async def drain(self, hurry: asyncio.Event | None = None) -> None:
         """Refuses new batches and waits for running ones.
@@ -130,6 +144,10 @@ class Sidecar:
         self.engine.cancel_open()
         await self._servers.stop(SERVERS_STOP_S)
         await self.engine.stop(ATTEMPTS_STOP_S)
+        if self._store is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STORE_STOP_S):
+                    await self._store.close()
         if self.reloader is not None:
             await self.reloader.wait_closed()
         await self.served.stop(BACKENDS_STOP_S)

@@ -11,6 +11,7 @@ from sidecall.v1 import tool_service_pb2
 from sidecall_server.backends.python import PythonBackend
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.rejection import Rejection
+from sidecall_server.core.tool import Group
 from sidecall_server.engine.engine import Engine
 from sidecall_server.observability.clock import SystemClock
 from sidecall_server.transport.batch import serve_batch
@@ -65,7 +66,10 @@ async def open_engine(
     clock = SystemClock(asyncio.get_running_loop())
     backend = PythonBackend((), limits, clock, tools)
     engine = Engine(limits, clock)
-    engine.registry.swap(await backend.start())
+    bound = await backend.start()
+    # What a tool declares to share has its bounds in a configuration file; here it has none.
+    named = {name for tool in bound for name in tool.spec.groups} - {"threads", "processes"}
+    engine.registry.swap(bound, {name: Group() for name in named})
     try:
         yield InProcessEngine(engine)
     finally:

@@ -146,6 +146,8 @@ class Bench:
         assert statistics.open_batches == 0
         assert statistics.running == 0
         assert statistics.queued == 0
+        assert statistics.lanes == 0
+        assert statistics.shared_runs == 0
         for name, limiter in statistics.limiters.items():
             assert (name, limiter.active, limiter.waiting) == (name, 0, 0)
 

@@ -169,7 +169,10 @@ class Client:
         timeout: Timeout | None = None,
         **options: Unpack[ExecuteOptions],
     ) -> ToolResult:
-        """Executes one call; `execute_batch` for a batch of one."""
+        """Executes one call; `execute_batch` for a batch of one.
+
+        Where a human may have to approve it, give a `request_id` to send it again with.
+        """
         (result,) = self.execute_batch(
             [make_tool_call(name, arguments)], timeout=timeout, **options
         )

@@ -15,6 +15,7 @@ from sidecall_server.cli.errors import SettingsError, StartError
 from sidecall_server.cli.parent import tied_to_parent
 from sidecall_server.cli.settings import load_settings, log_to_stderr, settings_options
 from sidecall_server.config import ConfigError, load
+from sidecall_server.store.errors import StoreError
 from sidecall_server.transport.addresses import AddressError
 
 
@@ -44,7 +45,7 @@ def command(**flags: Any) -> None:
             uvloop.run(serve(settings, partial(load, flags), reload_on))
     except (ConfigError, ToolLoadError) as error:
         raise SettingsError(str(error)) from None
-    except AddressError as error:
+    except (AddressError, StoreError) as error:
         raise StartError(str(error)) from None
 
 

@@ -16,13 +16,16 @@ MEMORY_STORE = "memory"
 # What a stop may take after the drain where everything hangs, so that an orchestrator which
 # gives its grace period and then kills finds the process ended. Servers get their seconds
 # twice (streams to end, then handlers to clean up), attempts once, backends twice (threads,
-# then lifespans) and half a second for lifespans that are cancelled, and tasks that are left
-# once.
+# then lifespans) and half a second for lifespans that are cancelled, and the store and tasks
+# that are left once.
 SERVERS_STOP_S = 0.5
 ATTEMPTS_STOP_S = 0.5
 BACKENDS_STOP_S = 1.0
-TASKS_STOP_S = 0.5
-STOP_S = 2 * SERVERS_STOP_S + ATTEMPTS_STOP_S + 2 * BACKENDS_STOP_S + 0.5 + TASKS_STOP_S
+STORE_STOP_S = 0.2
+TASKS_STOP_S = 0.3
+STOP_S = (
+    2 * SERVERS_STOP_S + ATTEMPTS_STOP_S + 2 * BACKENDS_STOP_S + 0.5 + TASKS_STOP_S + STORE_STOP_S
+)
 """Seconds after the drain at which the process ends in any case."""
 
 

@@ -76,8 +76,11 @@ class RecordStore(Protocol):
     Used from one event loop. Its own failures must not fail calls: it logs them.
     """
 
-    async def load(self, scope: Scope) -> Mapping[int, Record]:
-        """The records of a scope by index; empty where there are none or they expired."""
+    async def load(self, scope: Scope) -> Mapping[int, Record] | None:
+        """The records of a scope by index; empty where there are none or they expired.
+
+        None where they cannot be read: then nobody knows what has been run.
+        """
 
     def put(self, scope: Scope, index: int, record: Record) -> None:
         """Takes a record to be written; it replaces that of the same scope and index."""

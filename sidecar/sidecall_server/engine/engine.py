@@ -28,6 +28,7 @@ from sidecall_server.engine.sessions import Sessions
 from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.supervision import Supervision
 from sidecall_server.engine.watchdog import NEVER, Watchdog
+from sidecall_server.policy.breaker import BreakerStatistics
 from sidecall_server.policy.concurrency import LimiterStatistics
 from sidecall_server.policy.sharing import ResultCache
 
@@ -44,12 +45,22 @@ class EngineStatistics:
         running: Attempts that run, those that outlived their result included.
         queued: Calls that are ready and wait.
         limiters: State of the limiters by name; "sidecar" is the bound of all.
+        rates: State of the rates by name; a permit is active until it has come back.
+        breakers: State of the breakers by name of the tool.
+        lanes: Lanes that a call is in.
+        shared_runs: Runs that identical calls can join.
+        remembered: Requests and idempotency keys that are in memory.
     """
 
     open_batches: int
     running: int
     queued: int
     limiters: dict[str, LimiterStatistics]
+    rates: dict[str, LimiterStatistics]
+    breakers: dict[str, BreakerStatistics]
+    lanes: int
+    shared_runs: int
+    remembered: int
 
 
 class Engine:
@@ -68,18 +79,11 @@ class Engine:
         draining: Done when no batch is accepted any more.
     """
 
-    def __init__(self, limits: Limits, clock: Clock, store: RecordStore | None = None) -> None:
-        """Makes an engine without tools.
-
-        Args:
-            limits: Bounds in force.
-            clock: Time.
-            store: Where to remember what must survive the process; None for nowhere.
-        """
+    def __init__(self, limits: Limits, clock: Clock) -> None:
         loop = asyncio.get_running_loop()
         self.limits = limits
         self.clock = clock
-        self.registry = Registry(limits, clock.now_ns, durable=store is not None)
+        self.registry = Registry(limits, clock.now_ns)
         self.slices = Slices(loop, clock)
         self.watchdog = Watchdog(clock, self._expire)
         self.lanes = Lanes()
@@ -88,12 +92,17 @@ class Engine:
         )
         self.admission = self._runner.admission
         self.sessions = Sessions(limits, clock)
-        self.ledger = Ledger(limits, clock, self.slices, store)
+        self.ledger = Ledger(limits, clock, self.slices)
         self.cache = ResultCache(_MAX_CACHED, limits.max_cache_bytes)
         self._entrance = Entrance(self, self.ledger, self.cache)
         self._open: set[Batch] = set()
         self._next_close: asyncio.Future[None] | None = None
         self.draining: asyncio.Future[None] = loop.create_future()
+
+    def keep_in(self, store: RecordStore) -> None:
+        """Has what must survive the process kept in a store; before there are tools."""
+        self.ledger.keep_in(store)
+        self.registry.is_durable = True
 
     async def execute(
         self, requests: Sequence[ToolCall], options: BatchOptions, observer: Observer | None = None
@@ -300,8 +309,25 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         """Its state now."""
+        registry = self.registry
         limiters = {"sidecar": self.admission.limiter.statistics()}
-        for limiter in self.registry.limiters():
-            limiters[limiter.name] = limiter.statistics()
-        queued = sum(entry.queue.count for entry in self.registry.tools.values())
-        return EngineStatistics(len(self._open), self._runner.active, queued, limiters)
+        limiters |= {limiter.name: limiter.statistics() for limiter in registry.limiters()}
+        now_ns = self.clock.now_ns()
+        for rate in registry.rates():
+            rate.refill(now_ns)
+        breakers = {
+            name: state.breaker.statistics()
+            for name, state in registry.states().items()
+            if state.breaker is not None
+        }
+        return EngineStatistics(
+            open_batches=len(self._open),
+            running=self._runner.active,
+            queued=sum(entry.queue.count for entry in registry.tools.values()),
+            limiters=limiters,
+            rates={rate.name: rate.statistics() for rate in registry.rates()},
+            breakers=breakers,
+            lanes=self.lanes.count,
+            shared_runs=self._entrance.in_flight,
+            remembered=self.ledger.count,
+        )

@@ -30,6 +30,7 @@ _ENTRY_BYTES = 400
 """About what an entry takes beside the text of its result."""
 
 _STRIDE = 64
+_STORE_RETRY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -130,17 +131,19 @@ class Log:
 class Ledger:
     """All that is remembered, in memory and where given in a store."""
 
-    def __init__(
-        self, limits: Limits, clock: Clock, slices: Slices, store: RecordStore | None = None
-    ) -> None:
+    def __init__(self, limits: Limits, clock: Clock, slices: Slices) -> None:
         self._retention_ns = int(limits.request_retention_s * 1e9)
         self._max_bytes = limits.max_remembered_bytes
         self._clock = clock
         self._slices = slices
-        self._store = store
+        self._store: RecordStore | None = None
         self._logs: OrderedDict[Scope, Log] = OrderedDict()  # the one used last at the end
         self._loading: dict[Scope, asyncio.Future[None]] = {}
         self._bytes = 0
+
+    def keep_in(self, store: RecordStore) -> None:
+        """Has what must survive the process kept in a store; before the first batch."""
+        self._store = store
 
     @property
     def is_durable(self) -> bool:
@@ -325,10 +328,17 @@ class Ledger:
         if self._store is not None:
             done = self._loading[scope] = asyncio.get_running_loop().create_future()
             try:
-                records = dict(await self._store.load(scope))
+                found = await self._store.load(scope)
             finally:
                 del self._loading[scope]
                 done.set_result(None)
+            if found is None:
+                raise Rejection(
+                    RejectionReason.STORE_UNAVAILABLE,
+                    "The store of earlier requests cannot be read, so nobody knows what has run.",
+                    retry_after_s=_STORE_RETRY_S,
+                )
+            records = dict(found)
             header = records.pop(BATCH, None)
             if header is not None:
                 log.is_known = True

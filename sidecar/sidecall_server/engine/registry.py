@@ -61,6 +61,7 @@ class Registry:
     Attributes:
         tools: The tools by name. Never changed in place.
         revision: Changes when a tool or its description does.
+        is_durable: Whether starts of calls may have to be durable; for the next swap.
     """
 
     def __init__(
@@ -68,8 +69,6 @@ class Registry:
         limits: Limits,
         now_ns: Callable[[], int] = time.monotonic_ns,
         random: Callable[[], float] = random.random,
-        *,
-        durable: bool = False,
     ) -> None:
         """Makes an empty registry.
 
@@ -77,12 +76,11 @@ class Registry:
             limits: Bounds in force.
             now_ns: The time.
             random: Gives numbers from 0 to below 1, for waits between attempts.
-            durable: Whether starts of calls may have to be made durable.
         """
         self._limits = limits
         self._now_ns = now_ns
         self._random = random
-        self._durable = durable
+        self.is_durable = False
         self._states: dict[str, ToolState] = {}
         self._groups = {
             name: GroupState(Limiter(name, BlockCause.GROUP_LIMIT, most))
@@ -180,7 +178,7 @@ class Registry:
         spec = tool.spec
         try:
             joined = [groups[name] for name in spec.groups]
-            return ToolPolicies(tool, self._limits, state, joined, durable=self._durable)
+            return ToolPolicies(tool, self._limits, state, joined, durable=self.is_durable)
         except KeyError as error:
             raise ValueError(f"tool {spec.name!r}: there is no limit {error}") from None
         except ValueError as error:

@@ -85,15 +85,15 @@ class SqliteStore:
             executor.shutdown(wait=False)
             raise
 
-    async def load(self, scope: Scope) -> Mapping[int, Record]:
-        """See RecordStore. Where the file cannot be read: what is in memory."""
-        found: dict[int, Record] = {}
+    async def load(self, scope: Scope) -> Mapping[int, Record] | None:
+        """See RecordStore."""
         now_ms = self._now_ms()
         try:
             found = await self._use(lambda database: database.load(scope, now_ms))
             self._works("read")
         except Exception as error:
             self._fails("read", error)
+            return None
         for later in (self._taken, self._pending):
             found.update(later.get(scope, {}))
         return found

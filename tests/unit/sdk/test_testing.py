@@ -16,6 +16,10 @@ from sidecall import (
     Tool,
     ToolContext,
     ToolError,
+    approve,
+    pending_approvals,
+    reason_of,
+    reject,
     tool,
 )
 from sidecall.testing import ToolBox, run_batch, run_tool
@@ -185,6 +189,31 @@ async def test_what_the_service_refuses_a_tool_box_refuses() -> None:
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.reason == "REQUEST_INVALID"
     assert caught.value.not_started
+
+
+@pytest.mark.usefixtures("engine")
+async def test_a_human_decides_in_a_tool_box() -> None:
+    @tool(approval="required")
+    def pay(price: int) -> str:
+        """Pays."""
+        return f"paid {price}"
+
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("pay", {"price": 1}),
+        ("pay", {"price": 2}),
+        ("greet", {"name": "${ref:@1}"}),
+    ]
+    async with ToolBox([pay, greet]) as box:
+        asked = await box.run_batch(calls)
+        first, second = pending_approvals(asked)
+        assert [result.attempts for result in asked] == [0, 0, 0]
+        decisions = [approve(first, arguments={"price": 3}), reject(second, comment="No.")]
+        done = await box.run_batch(calls, request_id=asked.request_id, approvals=decisions)
+        again = await box.run_batch(calls, request_id=asked.request_id)
+    assert [done[0].content, done[2].content] == ["paid 3", "Hello paid 3"]
+    assert reason_of(done[1]) == "APPROVAL_REJECTED"
+    assert [result.content for result in again] == [result.content for result in done]
+    assert [again[0].replayed, again[2].replayed] == [True, True]
 
 
 async def test_missing_engine_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,7 +235,7 @@ class ToolCall(_message.Message):
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of calls that must end OK before this one starts. The forms of ID are those
-        of references.
+        of references; a call of an earlier turn of the session must have ended OK.
         """
 
     @_builtins.property
@@ -499,7 +499,7 @@ class Schedule(_message.Message):
     @_builtins.property
     def critical_path(self) -> _containers.RepeatedCompositeFieldContainer[Global___CriticalStep]:
         """The calls that decided when the batch ended, in order: each one waited for the one
-        before it.
+        before it. Of a long path the last 256.
         """
 
     def __init__(

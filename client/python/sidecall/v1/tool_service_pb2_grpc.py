@@ -140,6 +140,8 @@ class ToolServiceServicer(object):
         message, without an ErrorInfo.
         * UNAVAILABLE (reason DRAINING): the sidecar is shutting down. Send the batch
         to another one, or retry with backoff.
+        * UNAVAILABLE (reason STORE_UNAVAILABLE, with RetryInfo): what is remembered of the
+        request_id or of an idempotency_key cannot be read. Retry after the delay.
         * ALREADY_EXISTS (reason REQUEST_ID_REUSED): request_id was used with other
         content. Use a new one.
         * FAILED_PRECONDITION (reason APPROVAL_UNKNOWN): a decision names an approval_id

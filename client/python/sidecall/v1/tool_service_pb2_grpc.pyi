@@ -99,6 +99,8 @@ class ToolServiceStub:
       message, without an ErrorInfo.
     * UNAVAILABLE (reason DRAINING): the sidecar is shutting down. Send the batch
       to another one, or retry with backoff.
+    * UNAVAILABLE (reason STORE_UNAVAILABLE, with RetryInfo): what is remembered of the
+      request_id or of an idempotency_key cannot be read. Retry after the delay.
     * ALREADY_EXISTS (reason REQUEST_ID_REUSED): request_id was used with other
       content. Use a new one.
     * FAILED_PRECONDITION (reason APPROVAL_UNKNOWN): a decision names an approval_id
@@ -205,6 +207,8 @@ class ToolServiceAsyncStub(ToolServiceStub):
       message, without an ErrorInfo.
     * UNAVAILABLE (reason DRAINING): the sidecar is shutting down. Send the batch
       to another one, or retry with backoff.
+    * UNAVAILABLE (reason STORE_UNAVAILABLE, with RetryInfo): what is remembered of the
+      request_id or of an idempotency_key cannot be read. Retry after the delay.
     * ALREADY_EXISTS (reason REQUEST_ID_REUSED): request_id was used with other
       content. Use a new one.
     * FAILED_PRECONDITION (reason APPROVAL_UNKNOWN): a decision names an approval_id
@@ -326,6 +330,8 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
           message, without an ErrorInfo.
         * UNAVAILABLE (reason DRAINING): the sidecar is shutting down. Send the batch
           to another one, or retry with backoff.
+        * UNAVAILABLE (reason STORE_UNAVAILABLE, with RetryInfo): what is remembered of the
+          request_id or of an idempotency_key cannot be read. Retry after the delay.
         * ALREADY_EXISTS (reason REQUEST_ID_REUSED): request_id was used with other
           content. Use a new one.
         * FAILED_PRECONDITION (reason APPROVAL_UNKNOWN): a decision names an approval_id
