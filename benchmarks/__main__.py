@@ -5,6 +5,7 @@ import platform
 import random
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 
@@ -13,7 +14,7 @@ import uvloop
 
 from benchmarks.client import Bench, Calls, bench, gather, request_bytes
 from benchmarks.harness import Goal, Timing, measure, print_table, ratio
-from benchmarks.server import echo_of
+from benchmarks.server import GOVERNED, echo_of
 from sidecall.v1 import execution_pb2, tool_service_pb2
 
 _SIZES = (1, 10, 100, 1000)
@@ -32,6 +33,8 @@ async def batch_cost(server: Bench) -> list[Goal]:
                 "gRPC echo, raw bytes": partial(server.raw, request_bytes(size)),
                 "gRPC echo, same messages": partial(server.echo, size),
                 "sidecall ExecuteBatch": partial(server.sidecar, size),
+                "sidecall, policies on": partial(server.sidecar, size, "governed"),
+                "sidecall, with a request_id": partial(server.sidecar_remembered, size),
             },
             _ROUNDS[size],
         )
@@ -39,19 +42,35 @@ async def batch_cost(server: Bench) -> list[Goal]:
             rows.setdefault(name, {})[f"N={size}"] = timing
         by_size[size] = times
     print_table("N no-op tool calls, unix socket", rows)
-    sidecar, echo = "sidecall ExecuteBatch", "gRPC echo, same messages"
+    print(f"policies on: {' '.join(GOVERNED.split())}")
+    return [
+        *_batch_goals(by_size, "sidecall ExecuteBatch", ""),
+        *_batch_goals(by_size, "sidecall, policies on", ", policies on"),
+    ]
+
+
+def _batch_goals(by_size: Mapping[int, Mapping[str, Timing]], sidecar: str, how: str) -> list[Goal]:
+    echo = "gRPC echo, same messages"
     large = by_size[1000]
     return [
         ratio(
             "1",
-            "ExecuteBatch(1000) / (bare gather + echo)",
+            f"ExecuteBatch(1000) / (bare gather + echo){how}",
             0.7,
             large[sidecar],
             [large["bare gather, json, in process"], large[echo]],
         ),
-        ratio("2", "ExecuteBatch(1000) / echo(1000)", 2.2, large[sidecar], [large[echo]]),
-        ratio("3", "ExecuteBatch(1) / echo(1)", 1.2, by_size[1][sidecar], [by_size[1][echo]]),
-        ratio("3", "ExecuteBatch(10) / echo(10)", 1.3, by_size[10][sidecar], [by_size[10][echo]]),
+        ratio("2", f"ExecuteBatch(1000) / echo(1000){how}", 2.2, large[sidecar], [large[echo]]),
+        *(
+            ratio(
+                "3",
+                f"ExecuteBatch({size}) / echo({size}){how}",
+                bound,
+                by_size[size][sidecar],
+                [by_size[size][echo]],
+            )
+            for size, bound in ((1, 1.2), (10, 1.3))
+        ),
     ]
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -42,10 +43,16 @@ class Bench:
         )
         self._raw: Any = echo.unary_unary("/benchmarks.Echo/Raw")
 
-    async def sidecar(self, count: int) -> None:
+    async def sidecar(self, count: int, name: str = "noop") -> None:
         """A batch of no-ops: built, sent, and every result read."""
-        response = await self.stub.ExecuteBatch(_request(count))
+        response = await self.stub.ExecuteBatch(_request(count, name))
         _check(response, count)
+
+    async def sidecar_remembered(self, count: int) -> None:
+        """The same under a request_id, remembered in memory."""
+        request = _request(count)
+        request.request_id = uuid.uuid4().hex
+        _check(await self.stub.ExecuteBatch(request), count)
 
     async def echo(self, count: int) -> None:
         """The same messages, answered by a service that does nothing."""
@@ -78,10 +85,10 @@ class Bench:
         return self._process.stdout.readline().strip()
 
 
-def _request(count: int) -> tool_service_pb2.ExecuteBatchRequest:
+def _request(count: int, name: str = "noop") -> tool_service_pb2.ExecuteBatchRequest:
     request = tool_service_pb2.ExecuteBatchRequest()
     for number in range(count):
-        request.calls.add(id=f"call_{number}", name="noop", arguments=ARGUMENTS)
+        request.calls.add(id=f"call_{number}", name=name, arguments=ARGUMENTS)
     return request
 
 

@@ -8,6 +8,7 @@ look at the bytes.
 import asyncio
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -32,6 +33,24 @@ async def _noop(city: str, count: int = 5) -> str:
     return "ok"
 
 
+GOVERNED = """\
+limits:
+  upstream: {max_concurrency: 600, rate: 1000000/s}
+policies:
+  governed:
+    max_concurrency: 512
+    rate: 1000000/s
+    limits: [upstream]
+    timeout: 5s
+    queue_timeout: 10s
+    retry: 3
+    breaker: true
+    max_result_bytes: 65536
+"""
+"""A typical configuration, with bounds that a no-op does not reach: what policies cost where
+nothing waits or fails."""
+
+
 @tool(max_concurrency=512)
 async def pass_on(value: str) -> str:
     """Returns what it is given, for chains and DAGs."""
@@ -54,7 +73,7 @@ def block(seconds: float) -> str:
 
 def tools(extra: int) -> list[Tool[..., Any]]:
     """The tools of the benchmark, and so many more that are never called."""
-    names = ["noop"] + [f"unused_{number}" for number in range(extra)]
+    names = ["noop", "governed"] + [f"unused_{number}" for number in range(extra)]
     made = [
         Tool(
             name=name,
@@ -135,7 +154,16 @@ async def _longest_stall_ms(stop: asyncio.Event) -> float:
 
 async def main(path: str, extra_tools: int) -> None:
     """Serves until standard input is closed; a line on it measures the stall until the next."""
-    settings = load({"listen": (f"unix:{path}/api.sock",), "max_message_bytes": 64 << 20}, {})
+    config = Path(path, "sidecall.yaml")
+    config.write_text(GOVERNED)  # noqa: ASYNC240  before anything runs
+    settings = load(
+        {
+            "listen": (f"unix:{path}/api.sock",),
+            "max_message_bytes": 64 << 20,
+            "config": str(config),
+        },
+        {},
+    )
     sidecar = Sidecar(settings, tools(extra_tools))
     await sidecar.start()
     echo = await _serve_echo(path)
