@@ -11,7 +11,7 @@ import click
 
 from sidecall import SidecallError
 from sidecall.chat import ChatLoop
-from sidecall_server.cli.chat_approvals import ask
+from sidecall_server.cli.chat_approvals import ask, can_ask
 from sidecall_server.cli.chat_view import ChatView
 from sidecall_server.cli.connection import connect, endpoint_options, explained, run, stop_signals
 from sidecall_server.cli.errors import SettingsError
@@ -92,7 +92,7 @@ async def _open(stack: AsyncExitStack, choices: _Choices) -> tuple[ChatLoop, Cha
         reference_hint=True,
         max_turns=choices.max_turns,
         hooks=view,
-        approve=ask if sys.stdin is not None and sys.stdin.isatty() else None,
+        approve=ask if can_ask() else None,
     )
     return loop, view
 

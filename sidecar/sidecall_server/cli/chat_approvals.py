@@ -2,7 +2,10 @@
 
 import getpass
 import json
+import select
 import signal
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -12,9 +15,14 @@ import click
 from sidecall import Approval, approve, reject
 from sidecall.chat import ApprovalRequested
 from sidecall_server.cli.connection import stop_signals
-from sidecall_server.cli.output import printable
+from sidecall_server.cli.output import printable, stdout
 
 _QUESTION = "@{} {}: [y]es, [n]o, n REASON, [e]dit, or Enter to leave it open? "
+
+
+def can_ask() -> bool:
+    """Whether somebody sees what is printed and can answer."""
+    return sys.stdin is not None and sys.stdin.isatty() and stdout().isatty()
 
 
 def ask(request: ApprovalRequested) -> Approval | None:
@@ -24,12 +32,10 @@ def ask(request: ApprovalRequested) -> Approval | None:
     KeyboardInterrupt, or SystemExit for those that end a command.
     """
     question = _QUESTION.format(request.index + 1, printable(request.tool_name))
-    with _signals_raise():
-        while (answer := _prompt(question)) is not None:
+    with _signals_raise() as signalled:
+        while answer := _answer(question, signalled):
             word, _, reason = answer.partition(" ")
             match word.lower():
-                case "":
-                    return None
                 case "y" | "yes" if not reason:
                     return approve(request, by=_user())
                 case "n" | "no":
@@ -57,14 +63,25 @@ def _edited(arguments: str) -> str | None:
     return None
 
 
-def _prompt(text: str, prefilled: str = "") -> str | None:
-    """A line that the user types; None at the end of the input."""
+def _answer(question: str, signalled: socket.socket) -> str:
+    """What the user answers; empty at the end of the input."""
+    click.echo(question, file=stdout(), nl=False)
+    # Reading itself would overlook a signal that comes just before it blocks.
+    select.select([sys.stdin, signalled], [], [])
+    line = sys.stdin.readline()
+    if not line:
+        click.echo(file=stdout())
+    return line.strip()
+
+
+def _prompt(text: str, prefilled: str) -> str:
+    """A line that the user edits; empty at the end of the input."""
     try:
         with _prefilled(prefilled):
             return input(text).strip()
     except EOFError:
-        click.echo(err=True)
-        return None
+        click.echo(file=stdout())
+        return ""
 
 
 @contextmanager
@@ -84,20 +101,26 @@ def _prefilled(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Signals raise at once in the block, and the event loop does not hear of them."""
+def _signals_raise() -> Iterator[socket.socket]:
+    """Signals raise at once in the block, and the event loop does not hear of them.
+
+    Yields what is readable once one has come.
+    """
     stops = stop_signals()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *stops)}
-    wakeup = signal.set_wakeup_fd(-1)
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in stops:
-            signal.signal(number, _stop)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(wakeup)
+    told, tells = socket.socketpair()
+    with told, tells:
+        tells.setblocking(False)
+        wakeup = signal.set_wakeup_fd(tells.fileno())
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number in stops:
+                signal.signal(number, _stop)
+            yield told
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
 
 
 def _stop(number: int, _: object) -> NoReturn:
