@@ -197,6 +197,7 @@ class Call:
         asked: What a human is asked about it; None where nothing is.
         mark_started: Makes it durable that an attempt starts, and says whether that worked;
             None where nothing is to do.
+        ticket: What its tool's breaker gave for the current attempt; None without one.
         lane: Key of the lane that it holds or waits for; None for none.
         detached: Whether its attempt goes on for others although its outcome is final.
         supervision: What the engine has to do beside running it; None for nothing.
@@ -221,6 +222,7 @@ class Call:
     coalesced = False
     asked: Asked | None = None
     mark_started: Callable[[], Awaitable[bool]] | None = None
+    ticket: int | None = None
     lane: str | None = None
     detached = False
     supervision: Any = None  # engine.supervision.Supervision

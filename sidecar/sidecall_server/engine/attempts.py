@@ -10,14 +10,16 @@ from sidecall_server.engine.supervision import Supervision
 
 
 def settle(batch: Batch, flow: Flow, call: Call, outcome: Outcome, now_ns: int) -> None:
-    """Takes the outcome of an attempt whose call is supervised."""
-    supervision: Supervision = call.supervision
-    if call.detached:
+    """Takes the outcome of an attempt that something follows from."""
+    supervision: Supervision | None = call.supervision
+    if call.ticket is not None:
+        _tell_breaker(batch, flow, call, outcome, now_ns)
+    if call.detached and supervision is not None:
         supervision.land(call, outcome, now_ns)
         return
-    supervision.attempt_ended(call, outcome, now_ns)
     if isinstance(outcome, Failure):
-        supervision.leave_lane(call)
+        if supervision is not None:
+            supervision.leave_lane(call)
         if _try_again(batch, flow, call, outcome, now_ns):
             return
     batch.finish(call, outcome, now_ns)
@@ -32,14 +34,20 @@ def time_out(batch: Batch, flow: Flow, call: Call, now_ns: int) -> None:
         + may_have_happened(flow.entry.spec.effects),
     )
     supervision: Supervision | None = call.supervision
+    if call.ticket is not None:
+        _tell_breaker(batch, flow, call, failure, now_ns)
     if call.detached and supervision is not None:
         supervision.land(call, failure, now_ns)
-    else:
-        if supervision is not None:
-            supervision.attempt_ended(call, failure, now_ns)
-        if not _try_again(batch, flow, call, failure, now_ns):
-            batch.finish(call, failure, now_ns)
+    elif not _try_again(batch, flow, call, failure, now_ns):
+        batch.finish(call, failure, now_ns)
     batch.host.abandon(call)
+
+
+def _tell_breaker(batch: Batch, flow: Flow, call: Call, outcome: Outcome, now_ns: int) -> None:
+    breaker, ticket = flow.entry.breaker, call.ticket
+    call.ticket = None
+    if breaker is not None and ticket is not None and breaker.ended(ticket, outcome, now_ns):
+        batch.host.refuse_waiting(call.request.name)
 
 
 def _try_again(batch: Batch, flow: Flow, call: Call, failure: Failure, now_ns: int) -> bool:
@@ -56,7 +64,8 @@ def _try_again(batch: Batch, flow: Flow, call: Call, failure: Failure, now_ns: i
     if delay_ns is None:
         return False
     following = call.successor(failure, now_ns)
-    following.supervision.succeeded_by(following)
+    if following.supervision is not None:
+        following.supervision.succeeded_by(following)
     batch.calls[call.index] = following
     if call.request.timeout_s is not None:
         batch.deadlines.add(following)

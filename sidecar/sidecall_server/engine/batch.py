@@ -57,8 +57,14 @@ class Host(Protocol):
     def enter(self, batch: "Batch", flow: Flow | None, call: Call) -> None:
         """Takes a call that needs more than permits."""
 
+    def admit(self, batch: "Batch", flow: Flow, call: Call) -> None:
+        """Takes a valid call that needs no more than its tool's breaker and rates."""
+
     def try_again(self, batch: "Batch", flow: Flow, call: Call) -> None:
         """Takes the next attempt of a call."""
+
+    def refuse_waiting(self, name: str) -> None:
+        """Ends the waiting calls of a tool whose breaker has opened."""
 
 
 class Batch:
@@ -216,8 +222,10 @@ class Batch:
             return
         if failure is not None or flow is None:
             self.finish(call, failure or self.not_found(call), now_ns)
-            return
-        self._queue(flow, call, now_ns)
+        elif flow.entry.is_governed:
+            self.host.admit(self, flow, call)
+        else:
+            self._queue(flow, call, now_ns)
 
     def queue(self, flow: Flow, call: Call) -> None:
         """Gives a call that has all it needs but permits to the queue of its tool."""
@@ -265,7 +273,9 @@ class Batch:
             return self.refused[call.index]
         if flow is None:
             return self.not_found(call)
-        values = self.resolver.arguments(call) if self.resolver.values else None
+        values = None
+        if self.resolver.values:
+            values = self.resolver.arguments(call, keep=flow.entry.retrier is not None)
         if isinstance(values, Failure):
             return values
         failure = flow.entry.arguments.admit(call, values)

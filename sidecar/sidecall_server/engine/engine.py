@@ -272,6 +272,10 @@ class Engine:
         """Takes a call that needs more than permits."""
         self._entrance.enter(batch, flow, call)
 
+    def admit(self, batch: Batch, flow: Flow, call: Call) -> None:
+        """Takes a valid call that needs no more than its tool's breaker and rates."""
+        self._entrance.admit_first(batch, flow, call)
+
     def try_again(self, batch: Batch, flow: Flow, call: Call) -> None:
         """Takes the next attempt of a call."""
         self._entrance.try_again(batch, flow, call)

@@ -27,13 +27,14 @@ from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.flights import Flight
 from sidecall_server.engine.lanes import Lanes
 from sidecall_server.engine.ledger import Entry, Ledger, Log, arguments_digest
-from sidecall_server.engine.supervision import Overseer, Supervision
+from sidecall_server.engine.supervision import Supervision
 from sidecall_server.policy.argument_text import ArgumentsError, parse
+from sidecall_server.policy.breaker import BreakerState
 from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.sharing import ResultCache, call_key
 
 
-class Host(Overseer, Protocol):
+class Host(Protocol):
     """What the entrance needs of the engine."""
 
     clock: Clock
@@ -155,7 +156,7 @@ class Entrance:
     def supervise(self, call: Call) -> Supervision:
         """The call's supervision."""
         if call.supervision is None:
-            call.supervision = Supervision(self._host)
+            call.supervision = Supervision(self._host.lanes)
         supervision: Supervision = call.supervision
         return supervision
 
@@ -261,8 +262,11 @@ class Entrance:
         if failure is not None:
             batch.finish_unplaced(call, failure)
             return
+        self.admit_first(batch, flow, call)
+
+    def admit_first(self, batch: Batch, flow: Flow, call: Call) -> None:
+        """Takes a valid call that has not been tried."""
         if flow.entry.retrier is not None:
-            self.supervise(call)
             flow.entry.retrier.first_attempt()
         self._admit(batch, flow, call)
 
@@ -289,13 +293,19 @@ class Entrance:
     def _admit(self, batch: Batch, flow: Flow, call: Call) -> None:
         """The breaker, the queue, the lane."""
         policies = flow.entry
-        failure = policies.refuse_full(call.options.caller)
-        if failure is None and policies.breaker is not None:
-            ticket = policies.breaker.admit(self.now_ns())
+        queue, breaker = policies.queue, policies.breaker
+        failure = None
+        if queue.count >= queue.max_calls:
+            failure = policies.refuse_full(call.options.caller)
+        if failure is None and breaker is not None:
+            ticket = breaker.admit(self.now_ns())
             if isinstance(ticket, Failure):
                 failure = ticket
             else:
-                self.supervise(call).admitted(policies.breaker, ticket)
+                call.ticket = ticket
+                if breaker.state is not BreakerState.CLOSED:
+                    # A probe whose call never starts must give its place back.
+                    self.supervise(call).breaker = breaker
         if failure is not None:
             batch.finish_unplaced(call, failure)
             return
@@ -322,11 +332,13 @@ class Entrance:
         self.guard(batch, call, partial(self._queue, batch, flow, call))
 
     def _queue(self, batch: Batch, flow: Flow, call: Call) -> None:
-        if flow.rates:
-            failure = self._rate_limited(batch, flow, call)
-            if failure is not None:
-                batch.finish_unplaced(call, failure)
-                return
+        for rate in flow.rates:
+            if rate.active + rate.waiting >= rate.limit:
+                failure = self._rate_limited(batch, flow, call)
+                if failure is not None:
+                    batch.finish_unplaced(call, failure)
+                    return
+                break
         batch.queue(flow, call)
 
     def _rate_limited(self, batch: Batch, flow: Flow, call: Call) -> Failure | None:

@@ -113,7 +113,7 @@ class Runner:
                     call.worker = None
                     if worker.abandoned:
                         return
-                    if call.supervision is None:
+                    if call.supervision is None and not flow.entry.is_judged:
                         batch.finish(call, outcome, now_ns())
                     else:
                         settle(batch, flow, call, outcome, now_ns())

@@ -1,6 +1,4 @@
-"""What the engine does for one call beside running it: breaker, flights, lane."""
-
-from typing import Protocol
+"""What the engine does for one call beside running it: flights, lane, probe."""
 
 from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import Outcome
@@ -10,55 +8,37 @@ from sidecall_server.engine.ledger import Log
 from sidecall_server.policy.breaker import CircuitBreaker
 
 
-class Overseer(Protocol):
-    """What supervision needs of the engine."""
-
-    lanes: Lanes
-
-    def abandon(self, call: Call) -> None:
-        """Tells a running attempt to end; its outcome is already set."""
-
-    def refuse_waiting(self, name: str) -> None:
-        """Ends the waiting calls of a tool whose breaker has opened."""
-
-
 class Supervision:
     """One call's share in what concerns several calls.
 
     Attributes:
         flights: Runs that the call leads.
-        breaker: Breaker that has admitted its current attempt; None for none.
+        breaker: Breaker that its current attempt is a probe of; None for none.
         lane_key: Key of its lane; None before it is known, or without one.
         marks: Where it must be durable that an attempt starts: logs, and positions in them.
     """
 
     __slots__ = (
-        "_overseer",
-        "_ticket",
+        "_lanes",
         "breaker",
         "flights",
         "lane_key",
         "marks",
     )
 
-    def __init__(self, overseer: Overseer) -> None:
-        self._overseer = overseer
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
         self.flights: list[Flight] = []
         self.breaker: CircuitBreaker | None = None
-        self._ticket = 0
         self.lane_key: str | None = None
         self.marks: list[tuple[Log, int]] = []
 
-    def admitted(self, breaker: CircuitBreaker, ticket: int) -> None:
-        """Takes note of the breaker that lets the next attempt start."""
-        self.breaker = breaker
-        self._ticket = ticket
-
-    def attempt_ended(self, call: Call, outcome: Outcome | None, now_ns: int) -> None:
-        """Tells the breaker about an attempt; None where it shows nothing."""
+    def withdraw_probe(self, call: Call, now_ns: int) -> None:
+        """Gives the place of a probe back that nobody saw the end of."""
         breaker, self.breaker = self.breaker, None
-        if breaker is not None and breaker.ended(self._ticket, outcome, now_ns):
-            self._overseer.refuse_waiting(call.request.name)
+        ticket, call.ticket = call.ticket, None
+        if breaker is not None and ticket is not None:
+            breaker.ended(ticket, None, now_ns)
 
     def succeeded_by(self, call: Call) -> None:
         """Has the next attempt of the call lead its flights."""
@@ -69,13 +49,14 @@ class Supervision:
         """Gives the call's lane back, or its place in the line."""
         lane, call.lane = call.lane, None
         if lane is not None:
-            self._overseer.lanes.leave(lane, call)
+            self._lanes.leave(lane, call)
 
     def ended(self, call: Call, outcome: Outcome, now_ns: int) -> None:
         """Takes note that a call is final; what it leads ends as well, unless it is detached."""
         if call.detached:
             return
-        self.attempt_ended(call, None, now_ns)
+        if self.breaker is not None:
+            self.withdraw_probe(call, now_ns)
         if call.worker is None:
             self.leave_lane(call)
         for flight in self.flights:
@@ -100,7 +81,6 @@ class Supervision:
     def land(self, call: Call, outcome: Outcome, now_ns: int) -> None:
         """Takes the outcome of an attempt that its call had been detached from."""
         call.detached = False
-        self.attempt_ended(call, outcome, now_ns)
         if call.worker is None:
             self.leave_lane(call)
         for flight in self.flights:

@@ -115,16 +115,17 @@ class CircuitBreaker:
 
     def admit(self, now_ns: int) -> Failure | int:
         """Lets a call start: a ticket, for which `ended` must follow, or why not."""
+        if self.state is BreakerState.CLOSED:
+            return self._ticket
         failure = self.refusal(now_ns)
         if failure is not None:
             self._refused += 1
             return failure
-        if self.state is not BreakerState.CLOSED:
-            if self.state is BreakerState.OPEN:
-                self.state = BreakerState.HALF_OPEN
-                self._good_probes = 0
-            self._probing = True
-            self._ticket += 1
+        if self.state is BreakerState.OPEN:
+            self.state = BreakerState.HALF_OPEN
+            self._good_probes = 0
+        self._probing = True
+        self._ticket += 1
         return self._ticket
 
     def refusal(self, now_ns: int) -> Failure | None:

@@ -97,7 +97,9 @@ class ToolPolicies:
         retrier: When failed attempts are repeated; None without retries.
         arguments: What they must be.
         lane: Gives the key of a call's lane; None without lanes.
-        is_plain: Whether a valid call needs nothing but permits.
+        is_plain: Whether a call may run as soon as it is valid and there is room.
+        is_governed: Whether room is not only a matter of permits and queues.
+        is_judged: Whether something follows from the outcome of an attempt.
         timeout_ns: Time that one attempt may take.
         queue_timeout_ns: Time that a ready call may wait.
     """
@@ -107,6 +109,8 @@ class ToolPolicies:
         "breaker",
         "groups",
         "handler",
+        "is_governed",
+        "is_judged",
         "is_plain",
         "lane",
         "limiter",
@@ -142,8 +146,9 @@ class ToolPolicies:
         self.breaker = state.breaker if spec.breaker is not None else None
         self.retrier = state.retrier if spec.retry is not None else None
         self.lane = LaneKey(spec.lane.template) if spec.lane is not None else None
-        needs = (self.rates, self.breaker, self.retrier, self.lane, spec.sharing)
-        self.is_plain = not any(needs) and not spec.requires_approval
+        self.is_plain = not (self.lane or spec.sharing or spec.requires_approval)
+        self.is_judged = self.breaker is not None or self.retrier is not None
+        self.is_governed = self.is_judged or bool(self.rates)
         self.timeout_ns = int((spec.timeout_s or limits.timeout_s) * 1e9)
         self.queue_timeout_ns = int((spec.queue_timeout_s or limits.queue_timeout_s) * 1e9)
         self.arguments = ArgumentsPolicy(spec.input_schema, tool.prepare, limits.max_argument_depth)

@@ -119,7 +119,7 @@ def fill_result(
             _fill_blocked(timing, call.blocked_ns)
         if call.failed_attempts or call.replayed or call.coalesced or call.asked is not None:
             _fill_history(result, call)
-        if max_bytes is not None:
+        if max_bytes is not None and result.ByteSize() > max_bytes:
             fit_result(result, max_bytes)
     except Exception:
         fill_failure(result, call.request, internal_failure(call, state_of(call)))
