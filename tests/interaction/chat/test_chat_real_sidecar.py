@@ -167,14 +167,14 @@ async def test_capabilities_and_tools(real: Serving) -> None:
     assert {"echo", "hold"} <= {tool.name for tool in tools}
 
 
-async def test_a_feature_that_is_absent_is_refused(real: Serving) -> None:
+async def test_what_makes_no_sense_is_refused(real: Serving) -> None:
     async with AsyncClient(real.address) as client:
         with pytest.raises(SidecallError) as caught:
-            await client.call("echo", {"text": "x"}, session_id="s")
-        assert caught.value.reason == "FEATURE_UNSUPPORTED"
+            await client.call("echo", {"text": "x"}, max_concurrency=-1)
+        assert caught.value.reason == "REQUEST_INVALID"
         assert caught.value.not_started
         with pytest.raises(SidecallError) as caught:
-            async with client.stream_batch(session_id="s"):
+            async with client.stream_batch(max_concurrency=-1):
                 pass
         assert caught.value.not_started
 
