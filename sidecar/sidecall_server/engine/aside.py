@@ -27,26 +27,27 @@ class Wait(NamedTuple):
 
 
 class Aside:
-    """The waits of one batch, by position of the call."""
+    """The waits of one batch.
 
-    __slots__ = ("_waits",)
+    Attributes:
+        waits: What each call waits for, by its position.
+    """
+
+    __slots__ = ("waits",)
 
     def __init__(self) -> None:
-        self._waits: dict[int, Wait] = {}
-
-    def __len__(self) -> int:
-        return len(self._waits)
+        self.waits: dict[int, Wait] = {}
 
     def __iter__(self) -> Iterator[Wait]:
-        return iter(list(self._waits.values()))
+        return iter(list(self.waits.values()))
 
     def put(self, wait: Wait) -> None:
         """Has a call wait."""
-        self._waits[wait.call.index] = wait
+        self.waits[wait.call.index] = wait
 
     def end(self, call: Call, now_ns: int) -> Wait | None:
         """Ends the wait of a call and books it; None where it does not wait."""
-        wait = self._waits.pop(call.index, None)
+        wait = self.waits.pop(call.index, None)
         if wait is not None:
             add_blocked(call, wait.cause, now_ns - wait.since_ns)
         return wait

@@ -233,7 +233,8 @@ class Batch:
         self._queue(flow, call, call.queue_clock_ns or call.ready_ns)
 
     def _queue(self, flow: Flow, call: Call, since_ns: int) -> None:
-        self.watch_queue(flow, since_ns)
+        if since_ns + flow.entry.queue_timeout_ns < self._watchdog.wake_ns:
+            self.watch_queue(flow, since_ns)
         self._admission.submit(flow, call)
         if self.options.on_failure is OnFailure.STOP:
             # What may start before a later call is found invalid must have been started.
@@ -321,14 +322,14 @@ class Batch:
         """Makes a call final; one that is final stays as it is."""
         if call.outcome is not None:
             return
-        if self.aside:
+        if self.aside.waits:
             outcome = self._leave(call, outcome, now_ns)
         if call.failed_attempts and type(outcome) is not Success:
             outcome = with_effects_of_attempts(call, outcome)
         call.outcome = outcome
         call.finished_ns = now_ns
         self._unfinished -= 1
-        if self.lanes:
+        if self.lanes.members:
             self.lanes.ended(call, outcome)
         if self.observer is not None:
             self.observer(Finished(call.index))

@@ -168,7 +168,7 @@ class Entrance:
             return
         policies = flow.entry
         checked = self._arguments(batch, flow, call)
-        if not isinstance(checked, Failure) and batch.lanes:
+        if not isinstance(checked, Failure) and batch.lanes.members:
             checked = self._in_order(batch, flow, call, checked)
         if not isinstance(checked, Failure) and policies.spec.requires_approval:
             checked = self._approved(batch, flow, call, checked)

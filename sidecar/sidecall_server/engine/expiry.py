@@ -22,7 +22,7 @@ def expire(batch: Batch, now_ns: int) -> int:
             batch.give_up(flow.waiting[0], Reason.QUEUE_TIMEOUT, _waited(timeout_ns))
         if flow.waiting:
             next_ns = min(next_ns, _queued_since(flow.waiting[0]) + timeout_ns)
-    return min(next_ns, _expire_in_lanes(batch, now_ns)) if batch.aside else next_ns
+    return min(next_ns, _expire_in_lanes(batch, now_ns)) if batch.aside.waits else next_ns
 
 
 def _expire_in_lanes(batch: Batch, now_ns: int) -> int:

@@ -10,7 +10,7 @@ from sidecall_server.policy.build import ToolPolicies
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class LaneMember:
     """A call in a lane.
 
     Attributes:
@@ -25,17 +25,18 @@ class _Member:
 
 
 class LaneMembers:
-    """Which calls come after which, and which of them must not run any more."""
+    """Which calls come after which, and which of them must not run any more.
+
+    Attributes:
+        members: The calls, by position.
+    """
 
     def __init__(self) -> None:
-        self._members: dict[int, _Member] = {}
+        self.members: dict[int, LaneMember] = {}
         # The first call that holds back the later ones, by key and by template, and why.
         self._by_key: dict[str, tuple[int, Failure]] = {}
         self._wild: dict[str, tuple[int, Failure]] = {}
         self._by_template: dict[str, tuple[int, Failure]] = {}
-
-    def __len__(self) -> int:
-        return len(self._members)
 
     def add(self, call: Call, policies: ToolPolicies) -> None:
         """Takes a call whose tool has a lane."""
@@ -50,16 +51,16 @@ class LaneMembers:
         )
         if values is not None and not waits:
             key = lane.of(values)
-        self._members[call.index] = _Member(spec.template, key, spec.skip_rest)
+        self.members[call.index] = LaneMember(spec.template, key, spec.skip_rest)
 
     def predecessors(self, index: int, order: LaneOrder) -> list[int]:
         """The calls that must be final before a call; to be asked in emitted order."""
-        member = self._members.get(index)
+        member = self.members.get(index)
         return [] if member is None else order.add(index, member.template, member.key)
 
     def ended(self, call: Call, outcome: Outcome) -> None:
         """Takes note of what became of a call."""
-        member = self._members.get(call.index)
+        member = self.members.get(call.index)
         if member is None or not isinstance(outcome, Failure):
             return
         if outcome.reason is Reason.APPROVAL_REQUIRED:
@@ -89,7 +90,7 @@ class LaneMembers:
             index: Its position.
             key: Its key; None where an argument is missing.
         """
-        member = self._members.get(index)
+        member = self.members.get(index)
         if member is None or not self._by_template:
             return None
         template = member.template

@@ -150,7 +150,14 @@ class Runner:
     def _begin(self, worker: Worker, call: Call, batch: Batch) -> None:
         call.attempt += 1
         call.worker = worker
-        self.time_attempt(worker)
+        # As `time_attempt`, which is not called for every call.
+        call.started_ns = now_ns = self._clock.now_ns()
+        deadline_ns = now_ns + worker.flow.entry.timeout_ns
+        if batch.deadlines.bounded:
+            deadline_ns = min(deadline_ns, batch.deadlines.of(call))
+        call.deadline_ns = deadline_ns
+        if deadline_ns < self._watchdog.wake_ns:
+            self._watchdog.arm(deadline_ns)
         if batch.observer is not None:
             batch.observer(Started(call.index, call.attempt))
 

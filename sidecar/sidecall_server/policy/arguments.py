@@ -75,8 +75,30 @@ class ArgumentsPolicy:
             call: The call.
             values: Its arguments where they were parsed before.
         """
-        checked = self.checked(call, values)
-        return checked if isinstance(checked, Failure) else self.set(call, checked)
+        # As `checked` and `set`, in one function: it is called for every call.
+        if values is None:
+            try:
+                values = parse(call.request.arguments, self.max_depth)
+            except ArgumentsError as error:
+                return _not_an_object(call, error)
+        if self._defaults is not None:
+            self._defaults.apply(values)
+        try:
+            valid = self._is_valid(values)
+        except (ValueError, OverflowError):
+            valid = False
+        if not valid:
+            failure = self.check(values)
+            if failure is not None:
+                return failure
+        if self._prepare is None:
+            call.arguments = values
+            return None
+        prepared = self._prepare(values)
+        if type(prepared) is not dict and isinstance(prepared, Failure):
+            return prepared
+        call.arguments = prepared
+        return None
 
     def checked(self, call: Call, values: Arguments | None) -> Arguments | Failure:
         """A call's arguments as JSON values that are valid, with defaults applied."""
@@ -84,11 +106,7 @@ class ArgumentsPolicy:
             try:
                 values = parse(call.request.arguments, self.max_depth)
             except ArgumentsError as error:
-                return not_started(
-                    Reason.ARGUMENTS_INVALID,
-                    f"{error}. Write the arguments of {call.request.name!r} as one JSON object "
-                    "and call it again.",
-                )
+                return _not_an_object(call, error)
         return self.check(values) or values
 
     def set(self, call: Call, values: Arguments) -> Failure | None:
@@ -141,6 +159,14 @@ class ArgumentsPolicy:
         except jsonschema_rs.ValidationError as error:
             return (error,)
         return ()
+
+
+def _not_an_object(call: Call, error: ArgumentsError) -> Failure:
+    return not_started(
+        Reason.ARGUMENTS_INVALID,
+        f"{error}. Write the arguments of {call.request.name!r} as one JSON object "
+        "and call it again.",
+    )
 
 
 def _refuse_to_retrieve(uri: str) -> NoReturn:
