@@ -130,6 +130,7 @@ class Entrance:
                 call,
                 lambda led, outcome: once.keep(outcome, led.attempt),
                 lambda: _clear(entry),
+                repeatable=repeatable,
                 lives_on=once.lives_on,
             )
             self._lead(batch, flow, call, once, entry.flight)
@@ -241,6 +242,7 @@ class Entrance:
             call,
             lambda _, outcome: self._cache_result(key, sharing, outcome),
             partial(self._land, key),
+            repeatable=True,
         )
         if sharing.coalesce:
             self._in_flight[key] = flight

@@ -12,7 +12,19 @@ from typing import Protocol
 from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import ExecutionState, Outcome, Reason, Success
 
-_OF_ATTEMPT = frozenset({Reason.TOOL_TIMEOUT, Reason.TOOL_CRASHED})
+_CIRCUMSTANCES = frozenset(
+    {
+        Reason.CANCELLED,
+        Reason.STOPPED,
+        Reason.DRAINING,
+        Reason.CALL_DEADLINE,
+        Reason.BATCH_DEADLINE,
+        Reason.QUEUE_TIMEOUT,
+        Reason.QUEUE_FULL,
+        Reason.RATE_LIMITED,
+        Reason.CIRCUIT_OPEN,
+    }
+)
 
 
 class Follower(Protocol):
@@ -25,22 +37,24 @@ class Follower(Protocol):
         """Leads from now on."""
 
 
-def is_own(outcome: Outcome) -> bool:
-    """Whether an outcome is that of an attempt, and not of its call's circumstances."""
-    if isinstance(outcome, Success):
-        return True
-    return outcome.state is ExecutionState.COMPLETED or outcome.reason in _OF_ATTEMPT
-
-
 class Flight:
     """One run and whoever waits for it.
 
     Attributes:
         leader: The call that runs.
         lives_on: Whether a started attempt goes on when nobody waits for it any more.
+        repeatable: Whether another attempt does no harm after one that may have had effects.
     """
 
-    __slots__ = ("_close", "_followers", "_handing_over", "_keep", "leader", "lives_on")
+    __slots__ = (
+        "_close",
+        "_followers",
+        "_handing_over",
+        "_keep",
+        "leader",
+        "lives_on",
+        "repeatable",
+    )
 
     def __init__(
         self,
@@ -48,6 +62,7 @@ class Flight:
         keep: Callable[[Call, Outcome], None],
         close: Callable[[], None],
         *,
+        repeatable: bool,
         lives_on: bool = False,
     ) -> None:
         """Starts a flight.
@@ -56,9 +71,11 @@ class Flight:
             leader: The call that runs.
             keep: Takes the outcome of each call that has led.
             close: Called once when nobody can join any more.
+            repeatable: See the class.
             lives_on: See the class.
         """
         self.leader = leader
+        self.repeatable = repeatable
         self.lives_on = lives_on
         self._keep = keep
         self._close = close
@@ -89,14 +106,14 @@ class Flight:
         self._keep(call, outcome)
         if self._handing_over:
             return
-        if is_own(outcome) or not self._followers:
+        if self._is_shared(outcome) or not self._followers:
             self._land(outcome)
             return
         # Whoever takes over may end at once as well: thousands of times in a row.
         self._handing_over = True
         try:
             final: Outcome | None = outcome
-            while final is not None and self._followers and not is_own(final):
+            while final is not None and self._followers and not self._is_shared(final):
                 self.leader = next(iter(self._followers))
                 self._followers.pop(self.leader).take_over()
                 final = self.leader.outcome
@@ -104,6 +121,14 @@ class Flight:
             self._handing_over = False
         if final is not None:
             self._land(final)
+
+    def _is_shared(self, outcome: Outcome) -> bool:
+        """Whether an outcome is that of the run, and not of its leader's circumstances."""
+        if isinstance(outcome, Success):
+            return True
+        if outcome.state is ExecutionState.NOT_STARTED:
+            return False
+        return not self.repeatable or outcome.reason not in _CIRCUMSTANCES
 
     def _land(self, outcome: Outcome) -> None:
         self._close()

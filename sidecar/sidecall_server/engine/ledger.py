@@ -106,7 +106,7 @@ class Log:
         is_known: Whether a batch with it was accepted before.
         users: Batches that use it at present.
         used_ns: When it was last used.
-        size: About the bytes that it takes, as of its last use.
+        size: About the bytes that it takes.
     """
 
     scope: Scope
@@ -116,7 +116,7 @@ class Log:
     is_known: bool = False
     users: int = 0
     used_ns: int = 0
-    size: int = 0
+    size: int = _ENTRY_BYTES
 
     @property
     def is_in_flight(self) -> bool:
@@ -200,6 +200,7 @@ class Ledger:
             for index, request in enumerate(requests):
                 if index not in entries:
                     entries[index] = Entry(call_digest(request))
+                    self._grow(log, _ENTRY_BYTES)
                 if index % _STRIDE == _STRIDE - 1:
                     await self._slices.breathe()
         if not log.digest:
@@ -234,6 +235,7 @@ class Ledger:
         entry = log.entries.get(index)
         if entry is None:
             entry = log.entries[index] = Entry(digest)
+            self._grow(log, _ENTRY_BYTES)
         elif entry.digest != digest:
             raise _reused(f"another call @{index + 1}")
         return entry
@@ -246,7 +248,8 @@ class Ledger:
     def adopt(self, log: Log) -> None:
         """Makes a log that was minted known under its id."""
         log.is_known = True
-        self._logs[log.scope] = log
+        self._grow(log, sum(entry.size for entry in log.entries.values()))
+        self._remember(log)
         self._put_header(log)
         for index, entry in log.entries.items():
             self._put(log.scope, index, entry.record())
@@ -268,8 +271,14 @@ class Ledger:
             digest: Digest of its arguments, for a new entry.
         """
         scope = _key_scope(options, request)
-        log = self._logs.get(scope) or self._remember(Log(scope))
-        log.entries.setdefault(0, Entry(digest))
+        log = self._logs.get(scope)
+        if log is None:
+            log = Log(scope)
+            log.used_ns = self._clock.now_ns()
+            self._remember(log)
+        if not log.entries:
+            log.entries[0] = Entry(digest)
+            self._grow(log, _ENTRY_BYTES)
         self._touch(log)
         return log
 
@@ -285,7 +294,9 @@ class Ledger:
     def keep(self, log: Log, index: int, outcome: Outcome, attempts: int) -> None:
         """Takes what has become of a call."""
         entry = log.entries[index]
+        before = entry.size
         entry.set_outcome(outcome, attempts)
+        self._grow(log, entry.size - before)
         if entry.started or entry.is_marked or entry.approval is not None:
             self._put(log.scope, index, entry.record())
         entry.is_marked = False
@@ -345,22 +356,28 @@ class Ledger:
                 log.digest = header.digest
                 log.call_count = None if header.attempts < 0 else header.attempts
             for index, record in records.items():
-                log.entries[index] = Entry(
+                entry = log.entries[index] = Entry(
                     record.digest, record.started, record.outcome, record.attempts, record.approval
                 )
+                log.size += entry.size
+        log.used_ns = self._clock.now_ns()
         return self._remember(log)
 
     def _remember(self, log: Log) -> Log:
         self._logs[log.scope] = log
+        self._bytes += log.size
+        self._tidy()
         return log
 
     def _touch(self, log: Log) -> None:
         log.used_ns = self._clock.now_ns()
         if log.scope in self._logs:
             self._logs.move_to_end(log.scope)
-            self._bytes -= log.size
-            log.size = _ENTRY_BYTES + sum(entry.size for entry in log.entries.values())
-            self._bytes += log.size
+
+    def _grow(self, log: Log, size: int) -> None:
+        log.size += size
+        if log.scope in self._logs:
+            self._bytes += size
 
     def _tidy(self) -> None:
         """Forgets what was not used for long, and what takes too much room."""
