@@ -12,7 +12,7 @@ from typing import Protocol
 from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import ExecutionState, Outcome, Reason, Success
 
-_CIRCUMSTANCES = frozenset(
+CIRCUMSTANCES = frozenset(
     {
         Reason.CANCELLED,
         Reason.STOPPED,
@@ -35,6 +35,15 @@ class Follower(Protocol):
 
     def take_over(self) -> None:
         """Leads from now on."""
+
+
+def is_own(outcome: Outcome) -> bool:
+    """Whether an outcome is that of an attempt, and not of its call's circumstances."""
+    if isinstance(outcome, Success):
+        return True
+    if outcome.state is ExecutionState.NOT_STARTED:
+        return False
+    return outcome.reason not in _CIRCUMSTANCES
 
 
 class Flight:
@@ -124,11 +133,9 @@ class Flight:
 
     def _is_shared(self, outcome: Outcome) -> bool:
         """Whether an outcome is that of the run, and not of its leader's circumstances."""
-        if isinstance(outcome, Success):
+        if is_own(outcome) or isinstance(outcome, Success):
             return True
-        if outcome.state is ExecutionState.NOT_STARTED:
-            return False
-        return not self.repeatable or outcome.reason not in _CIRCUMSTANCES
+        return not self.repeatable and outcome.state is not ExecutionState.NOT_STARTED
 
     def _land(self, outcome: Outcome) -> None:
         self._close()
