@@ -43,7 +43,7 @@ def is_own(outcome: Outcome) -> bool:
         return True
     if outcome.state is ExecutionState.NOT_STARTED:
         return False
-    return outcome.reason not in _CIRCUMSTANCES
+    return outcome.reason not in CIRCUMSTANCES
 
 
 class Flight:
