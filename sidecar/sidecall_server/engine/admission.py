@@ -230,7 +230,11 @@ class Admission:
 
     def _await_permit(self, rate: RateLimiter[Flow]) -> None:
         """Has whoever waits for a rate woken when the next permit comes back."""
-        if rate.timer is None and rate.ring.count and rate.active >= rate.limit:
+        if not rate.ring.count:
+            if rate.timer is not None:
+                rate.timer.cancel()
+                rate.timer = None
+        elif rate.timer is None and rate.active >= rate.limit:
             rate.timer = self._clock.call_at(rate.next_ns(), lambda: self._on_permit(rate))
 
     def _on_permit(self, rate: RateLimiter[Flow]) -> None:
@@ -251,6 +255,8 @@ class Admission:
         limiter.ring.remove(flow)
         flow.parked = None
         flow.mark = flow.mark.switch(BlockCause.NONE, now_ns)
+        if isinstance(limiter, RateLimiter):
+            self._await_permit(limiter)
         self._leave_wider(flow)
 
     def _wake(self, limiter: Limiter[Flow]) -> None:
@@ -267,7 +273,7 @@ class Admission:
             flow = ring.pop()
             flow.parked = None
             self._leave_wider(flow)
-            blocker = self._exhausted(flow)
+            blocker = self._exhausted(flow, limiter)
             if blocker is not None:
                 wider = flow.limiters.index(blocker) > flow.limiters.index(limiter)
                 if wider and (blocker is self.limiter or limiter is flow.entry.limiter):
@@ -300,10 +306,18 @@ class Admission:
         while self._stalled:
             self._wake(self._stalled.pop())
 
-    def _exhausted(self, flow: Flow) -> Limiter[Flow] | None:
-        """The narrowest limiter that has no room."""
+    def _exhausted(self, flow: Flow, waking: Limiter[Flow] | None = None) -> Limiter[Flow] | None:
+        """The narrowest limiter that has no room for a flow.
+
+        Args:
+            flow: The flow.
+            waking: Limiter where it is the flow's turn.
+        """
         for limiter in flow.limiters:
             if limiter.active >= limiter.limit and not limiter.refill(self._clock.now_ns()):
+                return limiter
+            # A permit comes back a while before the timer says so: it is for those who wait.
+            if limiter.ring.count and limiter is not waking and limiter in flow.rates:
                 return limiter
         return None
 

@@ -17,11 +17,8 @@ def settle(batch: Batch, flow: Flow, call: Call, outcome: Outcome, now_ns: int) 
     if call.detached and supervision is not None:
         supervision.land(call, outcome, now_ns)
         return
-    if isinstance(outcome, Failure):
-        if supervision is not None:
-            supervision.leave_lane(call)
-        if _try_again(batch, flow, call, outcome, now_ns):
-            return
+    if isinstance(outcome, Failure) and _try_again(batch, flow, call, outcome, now_ns):
+        return
     batch.finish(call, outcome, now_ns)
 
 
@@ -64,11 +61,11 @@ def _try_again(batch: Batch, flow: Flow, call: Call, failure: Failure, now_ns: i
     if delay_ns is None:
         return False
     following = call.successor(failure, now_ns)
-    if following.supervision is not None:
-        following.supervision.succeeded_by(following)
+    supervision: Supervision | None = following.supervision
+    if supervision is not None:
+        supervision.succeeded_by(following)
     batch.calls[call.index] = following
-    if call.request.timeout_s is not None:
-        batch.deadlines.add(following)
+    batch.deadlines.replace(following)
 
     def go() -> None:
         batch.end_wait(following)
@@ -76,16 +73,19 @@ def _try_again(batch: Batch, flow: Flow, call: Call, failure: Failure, now_ns: i
 
     timer = batch.host.clock.call_at(now_ns + delay_ns, go)
     batch.set_aside(Wait(following, BlockCause.BACKOFF, now_ns, timer.cancel))
+    if supervision is not None and call.worker is None:
+        supervision.leave_lane(call)
     return True
 
 
 def refuse_waiting(batch: Batch, name: str, failure: Failure) -> None:
     """Ends the calls of a tool that wait for permits or a lane: its breaker has opened."""
     flow = batch.flows.get(name)
-    if flow is None:
+    if flow is None or flow.entry.breaker is None:
         return
-    waiting = batch.host.admission.withdraw(flow)
-    in_lanes = (wait for wait in batch.aside if wait.cause is BlockCause.LANE)
-    waiting += [wait.call for wait in in_lanes if wait.call.request.name == name]
-    for call in waiting:
+    # First those who would get the lanes of the others.
+    for wait in batch.aside:
+        if wait.cause is BlockCause.LANE and wait.call.request.name == name:
+            batch.finish_unplaced(wait.call, failure)
+    for call in batch.host.admission.withdraw(flow):
         batch.finish_unplaced(call, failure)

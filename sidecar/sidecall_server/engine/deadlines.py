@@ -17,19 +17,26 @@ class Deadlines:
         bounded: Whether there is any deadline.
     """
 
-    __slots__ = ("_timed", "batch_ns", "bounded")
+    __slots__ = ("_calls", "_timed", "batch_ns", "bounded")
 
     def __init__(self, batch_ns: int | None) -> None:
         self.batch_ns = NEVER if batch_ns is None else batch_ns
         self.bounded = batch_ns is not None
-        self._timed: list[tuple[int, int, Call]] = []  # a heap by deadline and position
+        self._timed: list[tuple[int, int]] = []  # a heap of deadlines and positions
+        self._calls: dict[int, Call] = {}
 
     def add(self, call: Call) -> int:
         """Takes note of a call with a timeout; returns its deadline."""
         self.bounded = True
         deadline_ns = _own_deadline(call)
-        heappush(self._timed, (deadline_ns, call.index, call))
+        self._calls[call.index] = call
+        heappush(self._timed, (deadline_ns, call.index))
         return deadline_ns
+
+    def replace(self, call: Call) -> None:
+        """Has the next attempt of a call stand for it."""
+        if call.index in self._calls:
+            self._calls[call.index] = call
 
     def of(self, call: Call) -> int:
         """When a call must be final: its own deadline or the batch's."""
@@ -44,15 +51,25 @@ class Deadlines:
     def pop_due(self, now_ns: int) -> list[Call]:
         """Takes out the calls whose own deadline has come and that are not final."""
         due: list[Call] = []
-        while self._timed and (self._timed[0][0] <= now_ns or self._timed[0][2].outcome):
-            call = heappop(self._timed)[2]
-            if call.outcome is None:
+        while self._timed:
+            deadline_ns, index = self._timed[0]
+            is_final = self._calls[index].outcome is not None
+            if deadline_ns > now_ns and not is_final:
+                break
+            heappop(self._timed)
+            call = self._calls.pop(index)
+            if not is_final:
                 due.append(call)
         return due
 
     def next_ns(self) -> int:
         """The next deadline of the batch or of a call."""
         return min(self.batch_ns, self._timed[0][0] if self._timed else NEVER)
+
+
+def queued_since(call: Call) -> int:
+    """When the wait of a call's current attempt for its turn began."""
+    return call.queue_clock_ns or call.ready_ns
 
 
 def _own_deadline(call: Call) -> int:

@@ -24,6 +24,7 @@ from sidecall_server.engine.admission import Flow
 from sidecall_server.engine.approvals import Approvals
 from sidecall_server.engine.aside import Wait
 from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.deadlines import queued_since
 from sidecall_server.engine.flights import Flight
 from sidecall_server.engine.lanes import Lanes
 from sidecall_server.engine.ledger import Entry, Ledger, Log, arguments_digest
@@ -178,7 +179,8 @@ class Entrance:
             return
         if policies.lane is not None and policies.spec.lane is not None:
             # Without a key nobody knows what it touches: such calls at least wait for each other.
-            self.supervise(call).lane_key = policies.lane.of(checked) or policies.spec.lane.template
+            key = policies.lane.of(checked)
+            self.supervise(call).lane_key = policies.spec.lane.template if key is None else key
         self._identify(batch, flow, call, checked)
 
     def _arguments(self, batch: Batch, flow: Flow, call: Call) -> Arguments | Failure:
@@ -278,6 +280,9 @@ class Entrance:
         Where there is no place for it the call ends with the failure that it had.
         """
         call.queue_clock_ns = self.now_ns()
+        self.guard(batch, call, partial(self._try_again, batch, flow, call))
+
+    def _try_again(self, batch: Batch, flow: Flow, call: Call) -> None:
         policies = flow.entry
         edited = self._approvals.edited(batch, call) if policies.spec.requires_approval else None
         # Made again: the attempt before may have changed what it was given.
@@ -323,13 +328,13 @@ class Entrance:
         if self._host.lanes.enter(lane, call, go):
             self._queue(batch, flow, call)
             return
-        policies.queue.count += 1
-        since_ns = call.queue_clock_ns or call.ready_ns
-        batch.set_aside(Wait(call, BlockCause.LANE, since_ns, partial(_leave_lane, flow, call)))
-        batch.watch_queue(flow, since_ns)
+        policies.queue.set_aside(call.options.caller)
+        leave = partial(_leave_lane, flow, call)
+        batch.set_aside(Wait(call, BlockCause.LANE, self.now_ns(), leave))
+        batch.watch_queue(flow, queued_since(call))
 
     def _has_lane(self, batch: Batch, flow: Flow, call: Call) -> None:
-        flow.entry.queue.count -= 1
+        flow.entry.queue.end_aside(call.options.caller)
         batch.end_wait(call)
         self.guard(batch, call, partial(self._queue, batch, flow, call))
 
@@ -346,11 +351,13 @@ class Entrance:
     def _rate_limited(self, batch: Batch, flow: Flow, call: Call) -> Failure | None:
         """Refuses a call at once that would wait for a rate beyond its time."""
         now_ns = self.now_ns()
-        ahead = ((rate, rate.ahead_of(flow, len(flow.waiting))) for rate in flow.rates)
+        until_ns = queued_since(call) + flow.entry.queue_timeout_ns
+        time_ns = min(until_ns, batch.deadlines.of(call)) - now_ns
+        if all(rate.wait_ns(rate.waiting, now_ns) < time_ns for rate in flow.rates):
+            return None
+        ahead = ((rate, rate.ahead_of(flow, _calls_of)) for rate in flow.rates)
         wait_ns = max(rate.wait_ns(count, now_ns) for rate, count in ahead)
-        since_ns = call.queue_clock_ns or call.ready_ns
-        until_ns = min(since_ns + flow.entry.queue_timeout_ns, batch.deadlines.of(call))
-        if now_ns + wait_ns <= until_ns:
+        if wait_ns < time_ns:
             return None
         return Failure(
             Reason.RATE_LIMITED,
@@ -380,12 +387,16 @@ class _Once:
     lives_on: bool = False
 
 
+def _calls_of(flow: Flow) -> int:
+    return len(flow.waiting)
+
+
 def _clear(entry: Entry) -> None:
     entry.flight = None
 
 
 def _leave_lane(flow: Flow, call: Call) -> None:
-    flow.entry.queue.count -= 1
+    flow.entry.queue.end_aside(call.options.caller)
     supervision: Supervision = call.supervision
     supervision.leave_lane(call)
 

@@ -1,9 +1,9 @@
 """Calls of a batch whose time is over."""
 
-from sidecall_server.core.call import BlockCause, Call
+from sidecall_server.core.call import BlockCause
 from sidecall_server.core.outcome import Reason
 from sidecall_server.engine.batch import Batch
-from sidecall_server.engine.deadlines import BATCH_OVER
+from sidecall_server.engine.deadlines import BATCH_OVER, queued_since
 from sidecall_server.engine.watchdog import NEVER
 
 
@@ -18,10 +18,17 @@ def expire(batch: Batch, now_ns: int) -> int:
     next_ns = deadlines.next_ns()
     for flow in list(batch.flows.values()):
         timeout_ns = flow.entry.queue_timeout_ns
-        while flow.waiting and now_ns >= _queued_since(flow.waiting[0]) + timeout_ns:
+        if flow.entry.lane is not None:
+            # They came in the order of their lanes, not in that in which they became ready.
+            late = [c for c in flow.waiting if now_ns >= queued_since(c) + timeout_ns]
+            for call in late:
+                batch.give_up(call, Reason.QUEUE_TIMEOUT, _waited(timeout_ns))
+            next_ns = min([next_ns, *(queued_since(c) + timeout_ns for c in flow.waiting)])
+            continue
+        while flow.waiting and now_ns >= queued_since(flow.waiting[0]) + timeout_ns:
             batch.give_up(flow.waiting[0], Reason.QUEUE_TIMEOUT, _waited(timeout_ns))
         if flow.waiting:
-            next_ns = min(next_ns, _queued_since(flow.waiting[0]) + timeout_ns)
+            next_ns = min(next_ns, queued_since(flow.waiting[0]) + timeout_ns)
     return min(next_ns, _expire_in_lanes(batch, now_ns)) if batch.aside.waits else next_ns
 
 
@@ -32,15 +39,12 @@ def _expire_in_lanes(batch: Batch, now_ns: int) -> int:
         if wait.cause is not BlockCause.LANE:
             continue
         timeout_ns = batch.tools[wait.call.request.name].queue_timeout_ns
-        if now_ns >= wait.since_ns + timeout_ns:
+        until_ns = queued_since(wait.call) + timeout_ns
+        if now_ns >= until_ns:
             batch.give_up(wait.call, Reason.QUEUE_TIMEOUT, _waited(timeout_ns))
         else:
-            next_ns = min(next_ns, wait.since_ns + timeout_ns)
+            next_ns = min(next_ns, until_ns)
     return next_ns
-
-
-def _queued_since(call: Call) -> int:
-    return call.queue_clock_ns or call.ready_ns
 
 
 def _waited(timeout_ns: int) -> str:

@@ -1,7 +1,7 @@
 """How many at a time: permits, and whose turn it is to get one."""
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -62,14 +62,25 @@ class Rotation(Generic[P]):
         self.count -= 1
         return party
 
-    def parties_per_turn(self, party: P) -> int:
-        """How many have a turn, itself included, between two turns of a party."""
+    def turns_until(self, party: P, turns: int, wanted: Callable[[P], int]) -> int:
+        """Turns of all, its own included, until a party has had some.
+
+        Args:
+            party: One that waits, or would be pushed.
+            turns: Turns of its own, 1 or more.
+            wanted: Gives the turns that another party takes before it leaves.
+        """
         caller, batch = party.turn_key
         batches = self._callers.get(caller) or OrderedDict()
-        callers = len(self._callers) + (caller not in self._callers)
-        own = len(batches) + (batch not in batches)
-        parties: Collection[P] = batches.get(batch, ())
-        return callers * own * (len(parties) + (party not in parties))
+        own = ((other is party, wanted(other)) for other in batches.get(batch, ()))
+        others = ((key == batch, sum(map(wanted, line))) for key, line in batches.items())
+        callers = (
+            (key == caller, sum(wanted(other) for line in lines.values() for other in line))
+            for key, lines in self._callers.items()
+        )
+        for members in (own, others, callers):
+            turns = _round(turns, members)
+        return turns
 
     def remove(self, party: P) -> None:
         """Removes a party wherever it is; raises KeyError or ValueError when it is not here."""
@@ -82,6 +93,17 @@ class Rotation(Generic[P]):
         if not batches:
             del self._callers[caller]
         self.count -= 1
+
+
+def _round(turns: int, members: Iterable[tuple[bool, int]]) -> int:
+    """Turns of all members until one has had some; each is that one, or wants so many."""
+    total, before = turns, True
+    for is_it, wanted in members:
+        if is_it:
+            before = False
+        else:
+            total += min(wanted, turns if before else turns - 1)
+    return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """How often something may start: a token bucket whose permits come back with time."""
 
-from typing import Any
+from collections.abc import Callable
 
 from sidecall_server.core.call import BlockCause
 from sidecall_server.core.ports import Timer
@@ -30,10 +30,19 @@ class RateLimiter(Limiter[P]):
         self.timer: Timer | None = None
 
     def change(self, rate: Rate, now_ns: int) -> None:
-        """Puts another rate in force; what has been spent stays spent."""
+        """Puts another rate in force; what has been spent stays spent, up to its burst.
+
+        The permit that comes back next stays as far on its way as it is.
+        """
         self.refill(now_ns)
+        old = self._rate
+        passed_ns = now_ns - self._since_ns
+        self._since_ns = now_ns - passed_ns * old.count * rate.period_ns // (
+            old.period_ns * rate.count
+        )
         self._rate = rate
         self.limit = rate.burst
+        self.active = min(self.active, rate.burst)
 
     def refill(self, now_ns: int) -> bool:
         """Counts the permits that have come back; returns whether there is one to give."""
@@ -66,20 +75,20 @@ class RateLimiter(Limiter[P]):
         if missing <= 0:
             return 0
         rate = self._rate
-        return max(0, self._since_ns + _rounded_up(missing * rate.period_ns, rate.count) - now_ns)
+        since_ns = self._since_ns if self.active else now_ns
+        return max(0, since_ns + _rounded_up(missing * rate.period_ns, rate.count) - now_ns)
 
-    def ahead_of(self, party: Any, queued: int) -> int:
-        """Calls that have their turn before the next one of a party.
+    def ahead_of(self, party: P, calls: Callable[[P], int]) -> int:
+        """Calls that have their turn before the next one that a party adds.
 
         Turns go round callers and then their batches, so that it is not everybody who
-        waits.
+        waits. Parties that wait elsewhere are not known: it may be more.
 
         Args:
             party: Who asks.
-            queued: Calls of the party that wait already.
+            calls: Gives the calls of a party that wait already.
         """
-        turns = (queued + 1) * self.ring.parties_per_turn(party) - 1
-        return min(self.waiting, max(turns, queued))
+        return self.ring.turns_until(party, calls(party) + 1, calls) - 1
 
 
 def _rounded_up(amount: int, divisor: int) -> int:
