@@ -7,7 +7,9 @@ from sidecall_server.core.call import Approval, Arguments, Asked, Call
 from sidecall_server.core.outcome import Failure, Reason, not_started
 from sidecall_server.core.records import PendingApproval
 from sidecall_server.engine.batch import Batch
-from sidecall_server.engine.ledger import Entry, Ledger, Log, arguments_digest, call_digest
+from sidecall_server.engine.digests import arguments_digest, call_digest
+from sidecall_server.engine.ledger import Ledger
+from sidecall_server.engine.log import Entry, Log
 
 
 class Approvals:

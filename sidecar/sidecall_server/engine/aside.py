@@ -16,7 +16,7 @@ class Wait(NamedTuple):
         cause: What it is blocked on.
         since_ns: Since when.
         leave: Withdraws it; called when it is given up.
-        flight: The run that it follows; None where it follows none.
+        flight: The run of the same call that it follows; None where it follows none.
     """
 
     call: Call
@@ -24,6 +24,11 @@ class Wait(NamedTuple):
     since_ns: int
     leave: Callable[[], None]
     flight: Flight | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether what it waits for is its own end."""
+        return self.flight is not None and self.flight.has_started
 
 
 class Aside:

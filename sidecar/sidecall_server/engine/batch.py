@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from dataclasses import replace
 from typing import Protocol
 
 from sidecall_server.core.call import BatchOptions, BlockCause, Call, Mode, OnFailure
@@ -21,13 +20,15 @@ from sidecall_server.core.plan import Plan, Step
 from sidecall_server.core.ports import Clock
 from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.aside import Aside, Wait
-from sidecall_server.engine.blocking import add_blocked
+from sidecall_server.engine.blocking import account_before
 from sidecall_server.engine.bugs import internal_failure
 from sidecall_server.engine.deadlines import Deadlines
 from sidecall_server.engine.effects import may_have_happened, with_effects_of_attempts
 from sidecall_server.engine.lane_members import LaneMembers
-from sidecall_server.engine.ledger import Log
+from sidecall_server.engine.ledger import Known
+from sidecall_server.engine.log import Log
 from sidecall_server.engine.registry import ToolTable, tool_not_found
+from sidecall_server.engine.replay import known_instead, may_have_started
 from sidecall_server.engine.resolver import Resolver
 from sidecall_server.engine.sessions import Sessions
 from sidecall_server.engine.slices import Slices
@@ -82,6 +83,8 @@ class Batch:
         order: The calls that each call comes after in its lane, for those that have any.
         lanes: The calls that are in lanes.
         log: What is remembered under its request_id; None without one.
+        known: As `log`, and what is remembered under idempotency keys.
+        is_late: Whether it was accepted while the sidecar drains: then nothing is started.
         minted: As `log`, where a call waits for approval and there is no request_id.
         refused: Failures found before a start, which count at the call's turn.
         held: Calls that wait for the seal, or did.
@@ -123,6 +126,8 @@ class Batch:
         self.order: dict[int, list[int]] = {}
         self.lanes = LaneMembers()
         self.log: Log | None = None
+        self.known = Known()
+        self.is_late = False
         self.minted: Log | None = None
         self.refused: dict[int, Failure] = {}
         self.held: set[int] = set()
@@ -184,7 +189,8 @@ class Batch:
             self.finish(self.calls[index], self._stopped, now_ns)
         if self.plan.stopped and not self._swept:
             self._swept = True
-            for call in [*self._withdraw_all(), *(wait.call for wait in self.aside)]:
+            waiting = [wait.call for wait in self.aside if not wait.is_under_way]
+            for call in [*self._withdraw_all(), *waiting]:
                 self.finish_unplaced(call, self._stopped)
         for count, index in enumerate(step.ready, 1):
             self.make_ready(self.calls[index])
@@ -207,7 +213,9 @@ class Batch:
             return
         call.ready_ns = now_ns
         if not self.independent:
-            self._account_waiting(call)
+            sealed_ns = self.sealed_ns if call.index in self.held else 0
+            in_turn = self.options.mode is Mode.SEQUENTIAL
+            account_before(call, self.calls, self.edges, self.order, sealed_ns, in_turn=in_turn)
         name = call.request.name
         flow = self.flows.get(name) or self._flow(name)
         if self.log is not None or (
@@ -298,32 +306,14 @@ class Batch:
         self.flows[name] = flow
         return flow
 
-    def _account_waiting(self, call: Call) -> None:
-        """Books the time before ready on dependencies, the seal and the order."""
-        index, received_ns = call.index, call.received_ns
-        since_ns = received_ns
-        if index in self.edges:
-            calls = self.calls
-            since_ns = max(received_ns, *[calls[i].finished_ns for i in self.edges[index]])
-            if since_ns > received_ns:
-                add_blocked(call, BlockCause.REFERENCE, since_ns - received_ns)
-        if index in self.order:
-            last_ns = max(self.calls[i].finished_ns for i in self.order[index])
-            if last_ns > since_ns:
-                add_blocked(call, BlockCause.LANE, last_ns - since_ns)
-                since_ns = last_ns
-        if self.held and index in self.held and self.sealed_ns > received_ns:
-            add_blocked(call, BlockCause.SEAL, self.sealed_ns - received_ns)
-            since_ns = max(since_ns, self.sealed_ns)
-        if self.options.mode is Mode.SEQUENTIAL and call.ready_ns > since_ns:
-            add_blocked(call, BlockCause.ORDER, call.ready_ns - since_ns)
-
     def finish(self, call: Call, outcome: Outcome, now_ns: int) -> None:
         """Makes a call final; one that is final stays as it is."""
         if call.outcome is not None:
             return
         if self.aside.waits:
             outcome = self._leave(call, outcome, now_ns)
+        if self.log is not None:
+            outcome = known_instead(call, outcome, self.log, self.tools)
         if call.failed_attempts and type(outcome) is not Success:
             outcome = with_effects_of_attempts(call, outcome)
         call.outcome = outcome
@@ -359,10 +349,8 @@ class Batch:
         if wait is None:
             return outcome
         wait.leave()
-        flight = wait.flight
-        if isinstance(outcome, Failure) and flight is not None and flight.lives_on:
-            # The run that it waited for is that of the same call.
-            return replace(outcome, state=ExecutionState.UNKNOWN) if flight.has_started else outcome
+        if wait.flight is not None and wait.flight.has_started and isinstance(outcome, Failure):
+            return may_have_started(outcome, call, self.tools)
         return outcome
 
     def _tell_plan(self, call: Call, outcome: Outcome) -> None:

@@ -1,5 +1,6 @@
 """What calls wait for, and how long, at a constant cost per call."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sidecall_server.core.call import BlockCause, Call
@@ -60,3 +61,40 @@ def add_blocked(call: Call, cause: BlockCause, time_ns: int) -> None:
     if call.blocked_ns is None:
         call.blocked_ns = {}
     call.blocked_ns[cause] = call.blocked_ns.get(cause, 0) + time_ns
+
+
+def account_before(
+    call: Call,
+    calls: Mapping[int, Call],
+    edges: Mapping[int, Sequence[int]],
+    order: Mapping[int, Sequence[int]],
+    sealed_ns: int,
+    *,
+    in_turn: bool,
+) -> None:
+    """Books the time before a call became ready.
+
+    Args:
+        call: The call.
+        calls: All calls of its batch.
+        edges: The calls that each call depends on, for those that have any.
+        order: The calls that each call comes after in its lane, for those that have any.
+        sealed_ns: When the seal came that it waited for; 0 where it did not.
+        in_turn: Whether the calls run one at a time.
+    """
+    index, received_ns = call.index, call.received_ns
+    since_ns = received_ns
+    if index in edges:
+        since_ns = max(received_ns, *[calls[i].finished_ns for i in edges[index]])
+        if since_ns > received_ns:
+            add_blocked(call, BlockCause.REFERENCE, since_ns - received_ns)
+    if index in order:
+        last_ns = max(calls[i].finished_ns for i in order[index])
+        if last_ns > since_ns:
+            add_blocked(call, BlockCause.LANE, last_ns - since_ns)
+            since_ns = last_ns
+    if sealed_ns > received_ns:
+        add_blocked(call, BlockCause.SEAL, sealed_ns - received_ns)
+        since_ns = max(since_ns, sealed_ns)
+    if in_turn and call.ready_ns > since_ns:
+        add_blocked(call, BlockCause.ORDER, call.ready_ns - since_ns)

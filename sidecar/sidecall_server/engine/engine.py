@@ -17,11 +17,13 @@ from sidecall_server.engine.admission import Flow
 from sidecall_server.engine.attempts import refuse_waiting
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.bugs import internal_error
+from sidecall_server.engine.digests import call_digest
 from sidecall_server.engine.entrance import Entrance
 from sidecall_server.engine.expiry import expire
 from sidecall_server.engine.intake import take_in
 from sidecall_server.engine.lanes import Lanes
-from sidecall_server.engine.ledger import Entry, Ledger, Log, call_digest
+from sidecall_server.engine.ledger import Known, Ledger
+from sidecall_server.engine.log import Entry
 from sidecall_server.engine.registry import Registry
 from sidecall_server.engine.runner import Runner
 from sidecall_server.engine.sessions import Sessions
@@ -115,8 +117,7 @@ class Engine:
         Raises:
             Rejection: The batch was not accepted; no call was started.
         """
-        log = await self.look_up(options, requests)
-        batch = self.open(options, observer, log)
+        batch = self.open(options, observer, await self.look_up(options, requests))
         try:
             try:
                 await take_in(batch, requests, self.slices)
@@ -131,8 +132,8 @@ class Engine:
 
     async def look_up(
         self, options: BatchOptions, requests: Sequence[ToolCall] | None
-    ) -> Log | None:
-        """What is remembered of a request, where it has an id; for `open`, at once.
+    ) -> Known | None:
+        """What is remembered of a batch; for `open`, at once. None where nothing can be.
 
         Args:
             options: What holds for the batch.
@@ -141,11 +142,9 @@ class Engine:
         Raises:
             Rejection: The request must not be served.
         """
-        if requests is not None and self.ledger.is_durable:
-            await self.ledger.load_keys(options, requests)
-        if not options.request_id:
+        if not options.request_id and (requests is None or not self.ledger.is_durable):
             return None
-        return await self.ledger.open(options, requests)
+        return await self.ledger.look_up(options, requests)
 
     async def remember(self, batch: Batch) -> None:
         """Makes what has become of a batch durable, before it is answered."""
@@ -160,23 +159,24 @@ class Engine:
             await self.ledger.flush()
 
     def open(
-        self, options: BatchOptions, observer: Observer | None = None, log: Log | None = None
+        self, options: BatchOptions, observer: Observer | None = None, known: Known | None = None
     ) -> Batch:
         """Opens a batch without calls; `close` must follow.
 
         Args:
             options: What holds for all its calls.
             observer: Watches; None where nobody does.
-            log: What `look_up` found; it is used until `close`.
+            known: What `look_up` found; it is used until `close`.
 
         Raises:
             Rejection: No batch is accepted at present.
         """
         try:
+            log = None if known is None else known.log
             self.check_accepting(is_known=log is not None and log.is_known)
         except Rejection:
-            if log is not None:
-                self.ledger.close(log)
+            if known is not None:
+                self.ledger.release(known)
             raise
         most = self.limits.max_batch_concurrency
         wanted = options.max_concurrency
@@ -188,9 +188,12 @@ class Engine:
             most if wanted is None else min(wanted, most),
             observer,
         )
-        batch.log = log
-        if log is not None:
-            log.is_known = True
+        batch.is_late = self.draining.done()
+        if known is not None:
+            batch.known = known
+            batch.log = known.log
+            if known.log is not None:
+                known.log.is_known = True
         self._open.add(batch)
         if options.deadline_ns is not None:
             self.watchdog.arm(options.deadline_ns)
@@ -203,8 +206,7 @@ class Engine:
             batch.cancel(Reason.CANCELLED, "The client cancelled the turn.", client_gone=True)
         batch.disband()
         self._open.discard(batch)
-        if batch.log is not None:
-            self.ledger.close(batch.log)
+        self.ledger.release(batch.known)
         closed, self._next_close = self._next_close, None
         if closed is not None:
             closed.set_result(None)
@@ -231,11 +233,6 @@ class Engine:
             await asyncio.wait((self._next_close,))
         while tasks := [w.task for w in self._runner.workers if w.flow.owner in batches]:
             await asyncio.wait(tasks)
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether nothing new is started."""
-        return self.draining.done()
 
     def check_accepting(self, *, is_known: bool = False) -> None:
         """Raises Rejection where no batch is accepted at present.

@@ -25,9 +25,11 @@ from sidecall_server.engine.approvals import Approvals
 from sidecall_server.engine.aside import Wait
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.deadlines import queued_since
+from sidecall_server.engine.digests import arguments_digest
 from sidecall_server.engine.flights import Flight
 from sidecall_server.engine.lanes import Lanes
-from sidecall_server.engine.ledger import Entry, Ledger, Log, arguments_digest
+from sidecall_server.engine.ledger import Ledger
+from sidecall_server.engine.log import Entry, Log
 from sidecall_server.engine.supervision import Supervision
 from sidecall_server.policy.argument_text import ArgumentsError, parse
 from sidecall_server.policy.breaker import BreakerState
@@ -40,10 +42,6 @@ class Host(Protocol):
 
     clock: Clock
     lanes: Lanes
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether nothing new is started."""
 
 
 @dataclass(slots=True)
@@ -70,8 +68,14 @@ class _Following:
 
     def take_over(self) -> None:
         """Leads from now on."""
-        self.batch.end_wait(self.call)
-        self.entrance.guard(self.batch, self.call, self.lead)
+        batch, call = self.batch, self.call
+        batch.end_wait(call)
+        if batch.plan.stopped:
+            batch.make_ready(call)
+        elif batch.is_late:
+            batch.finish_unplaced(call, _DRAINING)
+        else:
+            self.entrance.guard(batch, call, self.lead)
 
 
 class Entrance:
@@ -104,7 +108,7 @@ class Entrance:
     def _replay(self, batch: Batch, flow: Flow | None, call: Call) -> None:
         log = batch.log
         check = partial(self._check, batch, flow, call)
-        if log is None or call.index in batch.refused:
+        if log is None:
             check()
             return
         keep = partial(self._ledger.keep, log, call.index)
@@ -115,17 +119,22 @@ class Entrance:
         entry = once.log.entries[once.index]
         repeatable = flow is not None and flow.entry.is_repeatable
         settled = entry.settled(call.request.name, repeatable=repeatable)
-        if settled is not None:
+        if entry.flight is not None:
+            # Before what is settled: the mark of a run that is in flight says nothing yet.
+            leader = entry.flight.leader
+            if leader.detached and flow is not None:
+                # Its batch is over; now another one wants the end.
+                leader.deadline_ns = leader.started_ns + flow.entry.timeout_ns
+            lead = partial(self._lead, batch, flow, call, once, entry.flight)
+            self._follow(batch, call, entry.flight, lead, coalesces=False)
+        elif settled is not None and not (
+            once.lives_on and self._is_known_by_key(batch, call, settled)
+        ):
             call.replayed = True
             call.attempt = entry.attempts
             batch.finish_unplaced(call, settled)
-        elif entry.flight is not None:
-            lead = partial(self._lead, batch, flow, call, once, entry.flight)
-            self._follow(batch, call, entry.flight, lead, coalesces=False)
-        elif self._host.is_draining:
-            batch.finish_unplaced(
-                call, not_started(Reason.DRAINING, "The sidecar is shutting down.")
-            )
+        elif batch.is_late:
+            batch.finish_unplaced(call, _DRAINING)
         else:
             entry.flight = Flight(
                 call,
@@ -135,6 +144,11 @@ class Entrance:
                 lives_on=once.lives_on,
             )
             self._lead(batch, flow, call, once, entry.flight)
+
+    def _is_known_by_key(self, batch: Batch, call: Call, settled: Outcome) -> bool:
+        """Whether a call of unknown end had joined another one, which its key leads to."""
+        unknown = isinstance(settled, Failure) and settled.reason is Reason.OUTCOME_UNKNOWN
+        return unknown and self._ledger.knows_key(call.options, call.request, batch.known.keys)
 
     def _lead(
         self, batch: Batch, flow: Flow | None, call: Call, once: "_Once", flight: Flight
@@ -149,11 +163,14 @@ class Entrance:
         self, batch: Batch, call: Call, flight: Flight, lead: Callable[[], None], *, coalesces: bool
     ) -> None:
         def leave() -> None:
-            if flight.leave(call):
-                batch.abandon_detached(flight.leader)
+            flight.leave(call)
+            leader = flight.leader
+            if leader.detached and not self.supervise(leader).is_wanted:
+                batch.abandon_detached(leader)
 
         flight.follow(call, _Following(self, batch, call, lead, coalesces))
-        batch.set_aside(Wait(call, BlockCause.SAME_CALL, self.now_ns(), leave, flight))
+        same = None if coalesces else flight
+        batch.set_aside(Wait(call, BlockCause.SAME_CALL, self.now_ns(), leave, same))
 
     def supervise(self, call: Call) -> Supervision:
         """The call's supervision."""
@@ -215,7 +232,7 @@ class Entrance:
             share()
             return
         digest = arguments_digest(values)
-        log = self._ledger.key_log(call.options, call.request, digest)
+        log = self._ledger.key_log(call.options, call.request, digest, batch.known.keys)
         if log.entries[0].digest != digest:
             batch.finish_unplaced(call, _key_reused(call))
             return
@@ -318,7 +335,9 @@ class Entrance:
             return
         supervision: Supervision | None = call.supervision
         if supervision is not None and supervision.marks:
-            call.mark_started = partial(self._ledger.mark_started, supervision.marks)
+            call.mark_started = partial(
+                self._ledger.mark_started, supervision.marks, call.attempt + 1
+            )
         lane = None if supervision is None else supervision.lane_key
         if lane is None:
             self._queue(batch, flow, call)
@@ -389,6 +408,9 @@ class _Once:
 
 def _calls_of(flow: Flow) -> int:
     return len(flow.waiting)
+
+
+_DRAINING = not_started(Reason.DRAINING, "The sidecar is shutting down.")
 
 
 def _clear(entry: Entry) -> None:

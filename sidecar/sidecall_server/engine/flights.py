@@ -12,7 +12,7 @@ from typing import Protocol
 from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import ExecutionState, Outcome, Reason, Success
 
-CIRCUMSTANCES = frozenset(
+_CIRCUMSTANCES = frozenset(
     {
         Reason.CANCELLED,
         Reason.STOPPED,
@@ -43,7 +43,7 @@ def is_own(outcome: Outcome) -> bool:
         return True
     if outcome.state is ExecutionState.NOT_STARTED:
         return False
-    return outcome.reason not in CIRCUMSTANCES
+    return outcome.reason not in _CIRCUMSTANCES
 
 
 class Flight:
@@ -98,17 +98,20 @@ class Flight:
 
     @property
     def has_started(self) -> bool:
-        """Whether an attempt was started that may take effect."""
-        return bool(self.leader.started_ns) and not self.leader.preparing
+        """Whether an attempt was started that may take effect, or has."""
+        leader = self.leader
+        if leader.started_ns and not leader.preparing:
+            return True
+        states = (attempt.failure.state for attempt in leader.failed_attempts)
+        return any(state is not ExecutionState.NOT_STARTED for state in states)
 
     def follow(self, call: Call, follower: Follower) -> None:
         """Has a call wait for the outcome."""
         self._followers[call] = follower
 
-    def leave(self, call: Call) -> bool:
-        """Forgets a call that waits; returns whether its attempt now runs for nobody."""
+    def leave(self, call: Call) -> None:
+        """Forgets a call that waits."""
         self._followers.pop(call, None)
-        return self.leader.detached and not self._followers and not self.lives_on
 
     def end(self, call: Call, outcome: Outcome) -> None:
         """Takes the outcome of its leader."""

@@ -48,7 +48,7 @@ class StreamIntake:
             raise ProtocolError(f"index {index} was sent twice")
         ledger = self._engine.ledger
         if request.idempotency_key and ledger.is_durable:
-            await ledger.load_keys(batch.options, [request])
+            await ledger.load_keys(batch.options, [request], batch.known.keys)
         if batch.log is not None:
             ledger.enter(batch.log, index, request)
         call = Call(index, request, batch.options, batch.observer, self._engine.clock.now_ns())

@@ -4,7 +4,7 @@ from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import Outcome
 from sidecall_server.engine.flights import Flight
 from sidecall_server.engine.lanes import Lanes
-from sidecall_server.engine.ledger import Log
+from sidecall_server.engine.log import Log
 from sidecall_server.policy.breaker import CircuitBreaker
 
 
@@ -32,6 +32,11 @@ class Supervision:
         self.breaker: CircuitBreaker | None = None
         self.lane_key: str | None = None
         self.marks: list[tuple[Log, int]] = []
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its attempt goes on when its own batch does not wait for it."""
+        return any(flight.is_followed or flight.lives_on for flight in self.flights)
 
     def withdraw_probe(self, call: Call, now_ns: int) -> None:
         """Gives the place of a probe back that nobody saw the end of."""

@@ -36,9 +36,9 @@ async def serve_stream(
     options = batch_options(
         await _start(engine, messages), engine.limits, engine.clock.now_ns(), peer
     )
-    log = await engine.look_up(options, None)
+    known = await engine.look_up(options, None)
     events = EventBuffer()
-    batch = engine.open(options, events, log)
+    batch = engine.open(options, events, known)
     batch.done.add_done_callback(lambda _: events.wake())
     intake = StreamIntake(engine, batch)
     idle = _idle_timer(engine, intake)

@@ -1,0 +1,139 @@
+"""What is known of calls that may be sent again."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from sidecall_server.core.outcome import (
+    BlobPart,
+    ExecutionState,
+    Failure,
+    LinkPart,
+    Outcome,
+    Part,
+    Reason,
+    Success,
+)
+from sidecall_server.core.records import PendingApproval, Record, Scope
+from sidecall_server.engine.flights import Flight, is_own
+
+ENTRY_BYTES = 400
+"""About what an entry takes beside the text of its result."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known of one call.
+
+    Attributes:
+        digest: Digest of its content.
+        started: Whether an attempt may have been started.
+        outcome: What became of it; None where that is not known.
+        attempts: Attempts that were made.
+        approval: The human's part; None where none is asked.
+        flight: The run in flight; None where there is none.
+        is_marked: Whether the store says that it was started.
+    """
+
+    digest: bytes
+    started: bool = False
+    outcome: Outcome | None = None
+    attempts: int = 0
+    approval: PendingApproval | None = None
+    flight: Flight | None = None
+    is_marked: bool = False
+
+    def settled(self, name: str, *, repeatable: bool) -> Outcome | None:
+        """What a call gets that must not run again; None where it may run.
+
+        Args:
+            name: Name of the tool.
+            repeatable: Whether running it twice does no harm.
+        """
+        outcome = self.outcome
+        if isinstance(outcome, Success):
+            return outcome
+        if outcome is None:
+            unknown = self.started
+        elif outcome.reason is Reason.APPROVAL_REJECTED or _is_of_tool(outcome):
+            return outcome
+        else:
+            unknown = outcome.state is not ExecutionState.NOT_STARTED
+        return _outcome_unknown(name) if unknown and not repeatable else None
+
+    def set_outcome(self, outcome: Outcome, attempts: int) -> None:
+        """Takes what has become of the call."""
+        self.outcome = outcome
+        self.attempts = attempts
+        self.started = not (
+            isinstance(outcome, Failure) and outcome.state is ExecutionState.NOT_STARTED
+        )
+
+    def record(self) -> Record:
+        """What is stored of it."""
+        return Record(self.digest, self.started, self.outcome, self.attempts, self.approval)
+
+    @property
+    def size(self) -> int:
+        """About the bytes that it takes."""
+        outcome = self.outcome
+        if outcome is None:
+            return ENTRY_BYTES
+        if isinstance(outcome, Failure):
+            return ENTRY_BYTES + len(outcome.message)
+        return ENTRY_BYTES + len(outcome.text) + sum(map(_part_size, outcome.parts))
+
+
+@dataclass(slots=True)
+class Log:
+    """The calls that are remembered under one scope.
+
+    Attributes:
+        scope: The scope.
+        digest: Digest of what holds for all calls; empty for a key.
+        call_count: Number of its calls; None before the seal of a stream.
+        entries: What is known of each call, by position.
+        is_known: Whether a batch with it was accepted before.
+        users: Batches that use it at present.
+        used_ns: When it was last used.
+        size: About the bytes that it takes.
+        checking: Held while calls are compared with those of the earlier sends.
+    """
+
+    scope: Scope
+    digest: bytes = b""
+    call_count: int | None = None
+    entries: dict[int, Entry] = field(default_factory=dict)
+    is_known: bool = False
+    users: int = 0
+    used_ns: int = 0
+    size: int = ENTRY_BYTES
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a batch uses it, or an attempt runs whose outcome belongs here."""
+        return self.users > 0 or any(e.flight is not None for e in self.entries.values())
+
+    def approval_ids(self) -> set[str]:
+        """The ids that were given out."""
+        return {entry.approval.id for entry in self.entries.values() if entry.approval is not None}
+
+
+def _is_of_tool(failure: Failure) -> bool:
+    # A call may also end between two attempts, of which the first was completed.
+    return failure.state is ExecutionState.COMPLETED and is_own(failure)
+
+
+def _part_size(part: Part) -> int:
+    if isinstance(part, BlobPart):
+        return len(part.data)
+    return len(part.uri) if isinstance(part, LinkPart) else len(part.text)
+
+
+def _outcome_unknown(name: str) -> Failure:
+    return Failure(
+        Reason.OUTCOME_UNKNOWN,
+        f"The call of {name!r} was started in an earlier send, and nobody saw its end. It may "
+        "have taken effect: find out before you call it again.",
+        ExecutionState.UNKNOWN,
+    )
