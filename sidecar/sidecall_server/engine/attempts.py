@@ -11,6 +11,8 @@ from sidecall_server.engine.supervision import Supervision
 
 def settle(batch: Batch, flow: Flow, call: Call, outcome: Outcome, now_ns: int) -> None:
     """Takes the outcome of an attempt that something follows from."""
+    if call.outcome is not None and not call.detached:
+        return
     supervision: Supervision | None = call.supervision
     if call.ticket is not None:
         _tell_breaker(batch, flow, call, outcome, now_ns)

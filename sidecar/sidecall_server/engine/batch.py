@@ -55,6 +55,9 @@ class Host(Protocol):
     def abandon_detached(self, call: Call) -> None:
         """Tells the attempt of a call to end that nobody waits for any more."""
 
+    def outlive(self, call: Call) -> None:
+        """Takes back what an attempt must not keep that goes on without its call."""
+
     def enter(self, batch: "Batch", flow: Flow | None, call: Call) -> None:
         """Takes a call that needs more than permits."""
 
@@ -426,6 +429,7 @@ class Batch:
         deadline_ns = call.started_ns + policies.timeout_ns
         if not supervision.detach(call, deadline_ns, client_gone=client_gone):
             return False
+        self.host.outlive(call)
         failure = unknown_effect(reason, message + may_have_happened(policies.spec.effects))
         self.finish(call, failure, self._now_ns())
         return True

@@ -260,10 +260,16 @@ class Engine:
     def abandon_detached(self, call: Call) -> None:
         """Tells the attempt of a call to end that nobody waits for any more."""
         call.cancelled = True
+        now_ns = self.clock.now_ns()
         supervision: Supervision = call.supervision
+        supervision.withdraw_probe(call, now_ns)
         failure = unknown_effect(Reason.CANCELLED, "The client cancelled the call.")
-        supervision.land(call, failure, self.clock.now_ns())
+        supervision.land(call, failure, now_ns)
         self._runner.abandon(call)
+
+    def outlive(self, call: Call) -> None:
+        """Takes back what an attempt must not keep that goes on without its call."""
+        self._runner.outlive(call)
 
     def enter(self, batch: Batch, flow: Flow | None, call: Call) -> None:
         """Takes a call that needs more than permits."""

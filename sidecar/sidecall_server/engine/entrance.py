@@ -57,6 +57,8 @@ class _Following:
     def arrive(self, leader: Call, outcome: Outcome) -> None:
         """Takes the outcome."""
         call = self.call
+        if call.outcome is not None:
+            return
         if self.coalesces:
             call.coalesced = True
         else:
@@ -70,7 +72,9 @@ class _Following:
         """Leads from now on."""
         batch, call = self.batch, self.call
         batch.end_wait(call)
-        if batch.plan.stopped:
+        if batch.over is not None:
+            batch.finish(call, batch.over, self.entrance.now_ns())
+        elif batch.plan.stopped:
             batch.make_ready(call)
         elif batch.is_late:
             batch.finish_unplaced(call, _DRAINING)
@@ -253,26 +257,27 @@ class Entrance:
             batch.finish_unplaced(call, cached)
             return
         flight = self._in_flight.get(key)
-        if flight is not None and sharing.coalesce:
+        if flight is not None and sharing.coalesce and not flight.has_ended:
             lead = partial(self._lead_shared, call, flight, run)
             self._follow(batch, call, flight, lead, coalesces=True)
             return
-        flight = Flight(
+        led = Flight(
             call,
             lambda _, outcome: self._cache_result(key, sharing, outcome),
-            partial(self._land, key),
+            lambda: self._land(key, led),
             repeatable=True,
         )
         if sharing.coalesce:
-            self._in_flight[key] = flight
-        self._lead_shared(call, flight, run)
+            self._in_flight[key] = led
+        self._lead_shared(call, led, run)
 
     def _lead_shared(self, call: Call, flight: Flight, run: Callable[[], None]) -> None:
         self.supervise(call).flights.append(flight)
         run()
 
-    def _land(self, key: bytes) -> None:
-        self._in_flight.pop(key, None)
+    def _land(self, key: bytes, flight: Flight) -> None:
+        if self._in_flight.get(key) is flight:
+            del self._in_flight[key]
 
     def _cache_result(self, key: bytes, sharing: Sharing, outcome: Outcome) -> None:
         if sharing.cache_ttl_s is not None and isinstance(outcome, Success):

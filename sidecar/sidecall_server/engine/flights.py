@@ -6,6 +6,7 @@ next follower. One that is given up while its attempt runs leaves the attempt to
 followers.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -88,7 +89,7 @@ class Flight:
         self.lives_on = lives_on
         self._keep = keep
         self._close = close
-        self._followers: dict[Call, Follower] = {}
+        self._followers: OrderedDict[Call, Follower] = OrderedDict()
         self._handing_over = False
 
     @property
@@ -104,6 +105,11 @@ class Flight:
             return True
         states = (attempt.failure.state for attempt in leader.failed_attempts)
         return any(state is not ExecutionState.NOT_STARTED for state in states)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the outcome is known, although not all have it yet."""
+        return self.leader.outcome is not None and not self.leader.detached
 
     def follow(self, call: Call, follower: Follower) -> None:
         """Has a call wait for the outcome."""
@@ -126,8 +132,8 @@ class Flight:
         try:
             final: Outcome | None = outcome
             while final is not None and self._followers and not self._is_shared(final):
-                self.leader = next(iter(self._followers))
-                self._followers.pop(self.leader).take_over()
+                self.leader, follower = self._followers.popitem(last=False)
+                follower.take_over()
                 final = self.leader.outcome
         finally:
             self._handing_over = False
@@ -142,6 +148,6 @@ class Flight:
 
     def _land(self, outcome: Outcome) -> None:
         self._close()
-        followers, self._followers = self._followers, {}
+        followers, self._followers = self._followers, OrderedDict()
         for follower in followers.values():
             follower.arrive(self.leader, outcome)

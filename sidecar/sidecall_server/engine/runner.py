@@ -24,11 +24,12 @@ class Worker:
         flow: Whose permits it holds.
         call: What it runs.
         task: Itself.
-        abandoned: Whether the call got its outcome while the attempt was running. The
+        abandoned: Whether the attempt was told to end; its call has its outcome.
+        outlives: Whether the call got its outcome while the attempt was running. The
             batch and global permits have been given back then.
     """
 
-    __slots__ = ("_runner", "abandoned", "call", "flow", "task")
+    __slots__ = ("_runner", "abandoned", "call", "flow", "outlives", "task")
 
     task: asyncio.Task[None]
 
@@ -37,6 +38,7 @@ class Worker:
         self.flow = flow
         self.call = call
         self.abandoned = False
+        self.outlives = False
 
     def restart_clock(self) -> None:
         """Counts the attempt's time from now."""
@@ -111,19 +113,15 @@ class Runner:
                         # Nobody cancelled it: without an outcome its batch would wait for ever.
                         outcome = internal_failure(call, ExecutionState.UNKNOWN)
                     call.worker = None
-                    if worker.abandoned:
-                        return
                     if call.supervision is None and not flow.entry.is_judged:
                         batch.finish(call, outcome, now_ns())
                     else:
                         settle(batch, flow, call, outcome, now_ns())
+                    if worker.outlives:
+                        return
                 ended_ns = now_ns()
                 if ended_ns >= slices.end_ns and slices.used_up(ended_ns):
-                    flow.yielding += 1
-                    try:
-                        await asyncio.sleep(0)
-                    finally:
-                        flow.yielding -= 1
+                    await _pass_on(flow)
                     ended_ns = now_ns()
                 following = next_call(flow, ended_ns)
                 if following is None:
@@ -145,7 +143,7 @@ class Runner:
             self._lanes.leave(call.lane, call)
             call.lane = None
         if holds:
-            self.admission.release(flow.kept if worker.abandoned else flow.held)
+            self.admission.release(flow.kept if worker.outlives else flow.held)
 
     def _begin(self, worker: Worker, call: Call, batch: Batch) -> None:
         call.attempt += 1
@@ -181,7 +179,14 @@ class Runner:
         if call.on_cancel is not None:
             call.on_cancel()
         worker.task.cancel()
-        self.admission.release(worker.flow.shared)
+        self.outlive(call)
+
+    def outlive(self, call: Call) -> None:
+        """Takes back what a running attempt must not keep beyond its call's outcome."""
+        worker = call.worker
+        if isinstance(worker, Worker) and not worker.outlives:
+            worker.outlives = True
+            self.admission.release(worker.flow.shared)
 
     def expire(self, now_ns: int) -> int:
         """Ends attempts that reached their deadline; returns when to ask again."""
@@ -200,6 +205,9 @@ class Runner:
                 batch.give_up(call, *batch.deadlines.missed(call))
                 if call.detached:
                     next_ns = min(next_ns, call.deadline_ns)
+            elif call.detached and now_ns < call.started_ns + worker.flow.entry.timeout_ns:
+                # It was not the tool that took too long: its client had left it time until now.
+                batch.host.abandon_detached(call)
             else:
                 time_out(batch, worker.flow, call, now_ns)
         return next_ns
@@ -217,3 +225,12 @@ class Runner:
                 worker.task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=grace_s)
+
+
+async def _pass_on(flow: Flow) -> None:
+    """Lets others have the event loop."""
+    flow.yielding += 1
+    try:
+        await asyncio.sleep(0)
+    finally:
+        flow.yielding -= 1
