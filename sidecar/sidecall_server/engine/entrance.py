@@ -251,6 +251,7 @@ class Entrance:
             return
         options = call.options
         key = call_key(call.request.name, values, sharing, options.identity, options.context)
+        key += flow.entry.version.to_bytes(8)
         cached = self._cache.get(key, self.now_ns()) if sharing.cache_ttl_s is not None else None
         if cached is not None:
             call.coalesced = True

@@ -1,6 +1,7 @@
 """The tools in force: looked up by name, swapped as a whole."""
 
 import hashlib
+import itertools
 import json
 import random
 import time
@@ -81,6 +82,7 @@ class Registry:
         self._now_ns = now_ns
         self._random = random
         self.is_durable = False
+        self._versions = itertools.count(1)
         self._states: dict[str, ToolState] = {}
         self._groups = {
             name: GroupState(Limiter(name, BlockCause.GROUP_LIMIT, most))
@@ -178,11 +180,24 @@ class Registry:
         spec = tool.spec
         try:
             joined = [groups[name] for name in spec.groups]
-            return ToolPolicies(tool, self._limits, state, joined, durable=self.is_durable)
+            return ToolPolicies(
+                tool,
+                self._limits,
+                state,
+                joined,
+                durable=self.is_durable,
+                version=self._version_of(tool),
+            )
         except KeyError as error:
             raise ValueError(f"tool {spec.name!r}: there is no limit {error}") from None
         except ValueError as error:
             raise ValueError(f"tool {spec.name!r} of {tool.source}: {error}") from None
+
+    def _version_of(self, tool: BoundTool) -> int:
+        before = self.tools.get(tool.spec.name)
+        if before is not None and before.tool == tool:
+            return before.version
+        return next(self._versions)
 
     def _limit_of(self, spec: ToolSpec) -> int:
         # Half of what tools share, so that one whose attempts never end leaves room for the

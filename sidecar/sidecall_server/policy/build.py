@@ -86,6 +86,8 @@ class ToolPolicies:
     """The policies of one tool, and the values in force.
 
     Attributes:
+        tool: The tool.
+        version: Differs from that of another tool of the same name, before or after it.
         spec: The tool's description.
         handler: Runs one attempt, layers included.
         state: What belongs to its name.
@@ -121,6 +123,8 @@ class ToolPolicies:
         "spec",
         "state",
         "timeout_ns",
+        "tool",
+        "version",
     )
 
     def __init__(
@@ -131,9 +135,12 @@ class ToolPolicies:
         groups: Sequence[GroupState],
         *,
         durable: bool = False,
+        version: int = 0,
     ) -> None:
         """Builds the policies; raises ValueError where the tool's schema is invalid."""
         spec = tool.spec
+        self.tool = tool
+        self.version = version
         self.spec = spec
         layers = [layer for make in LAYERS if (layer := make(tool, durable)) is not None]
         self.handler = stack(*layers)(tool.handler)

@@ -203,8 +203,12 @@ async def test_the_last_failure_of_the_leader_is_that_of_all() -> None:
 async def test_a_call_that_waits_says_so() -> None:
     runs = Runs()
     events: list[CallEvent] = []
+
+    def observe(event: CallEvent) -> None:
+        events.append(event)
+
     async with bench(shared(runs)) as b:
-        turn = await b.start([read()] * 2, lambda event: events.append(event))
+        turn = await b.start([read()] * 2, observe)
         assert Queued(1, BlockCause.SAME_CALL) in events
         await b.clock.advance(3)
         await runs[0].finish()
