@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +14,10 @@ from sidecall_server.core.defaults import Limits
 from sidecall_server.core.events import Observer
 from sidecall_server.core.outcome import ExecutionState, Failure, Outcome, Reason, Success
 from sidecall_server.core.ports import BoundTool
-from sidecall_server.core.tool import ToolSpec
+from sidecall_server.core.tool import Group, ToolSpec
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.engine import Engine
+from sidecall_server.engine.registry import Registry
 
 ToolFunction = Callable[[Call], Awaitable[Outcome | str]]
 
@@ -150,6 +151,8 @@ class Bench:
         assert statistics.shared_runs == 0
         for name, limiter in statistics.limiters.items():
             assert (name, limiter.active, limiter.waiting) == (name, 0, 0)
+        for rate in self.engine.registry.rates():
+            assert (rate.name, rate.waiting, rate.ring.count, rate.timer) == (rate.name, 0, 0, None)
 
     async def close(self) -> None:
         """Ends what the test left."""
@@ -204,12 +207,18 @@ def failure_of(call: Call) -> Failure:
 
 @asynccontextmanager
 async def bench(
-    *tools: BoundTool, clock: FakeClock | None = None, **limits: Any
+    *tools: BoundTool,
+    clock: FakeClock | None = None,
+    groups: Mapping[str, Group] | None = None,
+    random: Callable[[], float] | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Bench]:
     """An engine on a fake clock with some tools, and limits that differ from the defaults."""
     clock = clock or FakeClock()
     engine = Engine(Limits(**limits), clock)
-    engine.registry.swap(tools)
+    if random is not None:
+        engine.registry = Registry(engine.limits, clock.now_ns, random)
+    engine.swap(tools, groups or {})
     made = Bench(engine, clock)
     try:
         yield made
