@@ -14,7 +14,8 @@ SHAPES = (
     "Completions or Responses API"
 )
 _CHOICES = {"mode": ("parallel", "sequential"), "on_failure": ("continue", "stop")}
-_OPTIONS = (*_CHOICES, "max_concurrency", "timeout", "context")
+_IDS = ("request_id", "session_id")
+_OPTIONS = (*_CHOICES, "max_concurrency", "timeout", "context", *_IDS)
 _MAX_INT32 = 2**31 - 1
 
 
@@ -29,7 +30,7 @@ class BatchFile:
     Attributes:
         calls: The calls in order.
         options: What it says about the batch: `mode`, `on_failure`, `max_concurrency`,
-            `timeout` in seconds, `context`; only what is there.
+            `timeout` in seconds, `context`, `request_id`, `session_id`; only what is there.
     """
 
     calls: Sequence[ToolCall]
@@ -96,6 +97,9 @@ def _options(document: Mapping[str, Any]) -> dict[str, Any]:
     for name, values in _CHOICES.items():
         if options.get(name, values[0]) not in values:
             raise BatchFileError(f"{name} is {' or '.join(values)}, not {options[name]!r}")
+    for name in _IDS:
+        if not isinstance(options.get(name, ""), str):
+            raise BatchFileError(f"{name} is a string, not {options[name]!r}")
     limit = options.get("max_concurrency", 1)
     if type(limit) is not int or not 1 <= limit <= _MAX_INT32:
         raise BatchFileError(f"max_concurrency is a whole number from 1 on, not {limit!r}")
