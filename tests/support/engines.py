@@ -14,6 +14,7 @@ from sidecall_server.core.defaults import Limits
 from sidecall_server.core.events import Observer
 from sidecall_server.core.outcome import ExecutionState, Failure, Outcome, Reason, Success
 from sidecall_server.core.ports import BoundTool
+from sidecall_server.core.records import RecordStore
 from sidecall_server.core.tool import Group, ToolSpec
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.engine import Engine
@@ -211,6 +212,7 @@ async def bench(
     clock: FakeClock | None = None,
     groups: Mapping[str, Group] | None = None,
     random: Callable[[], float] | None = None,
+    store: RecordStore | None = None,
     **limits: Any,
 ) -> AsyncIterator[Bench]:
     """An engine on a fake clock with some tools, and limits that differ from the defaults."""
@@ -218,6 +220,8 @@ async def bench(
     engine = Engine(Limits(**limits), clock)
     if random is not None:
         engine.registry = Registry(engine.limits, clock.now_ns, random)
+    if store is not None:
+        engine.keep_in(store)
     engine.swap(tools, groups or {})
     made = Bench(engine, clock)
     try:
