@@ -22,7 +22,7 @@ from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.aside import Aside, Wait
 from sidecall_server.engine.blocking import account_before
 from sidecall_server.engine.bugs import internal_failure
-from sidecall_server.engine.deadlines import Deadlines
+from sidecall_server.engine.deadlines import Deadlines, queued_since
 from sidecall_server.engine.effects import may_have_happened, with_effects_of_attempts
 from sidecall_server.engine.lane_members import LaneMembers
 from sidecall_server.engine.ledger import Known
@@ -240,8 +240,12 @@ class Batch:
 
     def queue(self, flow: Flow, call: Call) -> None:
         """Gives a call that has all it needs but permits to the queue of its tool."""
+        if self.over is not None or self.plan.stopped:
+            # What it waited for was passed on to it by another call that ends.
+            self.finish_unplaced(call, self.over or self._stopped)
+            return
         call.queued_ns = self._now_ns()
-        self._queue(flow, call, call.queue_clock_ns or call.ready_ns)
+        self._queue(flow, call, queued_since(call))
 
     def _queue(self, flow: Flow, call: Call, since_ns: int) -> None:
         if since_ns + flow.entry.queue_timeout_ns < self._watchdog.wake_ns:
@@ -338,7 +342,7 @@ class Batch:
         if call.failed_attempts and isinstance(outcome, Failure):
             *before, last = call.failed_attempts
             call.failed_attempts = tuple(before)
-            outcome = last.failure
+            outcome, call.started_ns = last.failure, last.started_ns
         self.finish(call, outcome, self._now_ns())
 
     def fail(self, call: Call) -> None:

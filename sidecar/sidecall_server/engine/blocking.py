@@ -88,13 +88,13 @@ def account_before(
         since_ns = max(received_ns, *[calls[i].finished_ns for i in edges[index]])
         if since_ns > received_ns:
             add_blocked(call, BlockCause.REFERENCE, since_ns - received_ns)
+    if sealed_ns > received_ns:
+        add_blocked(call, BlockCause.SEAL, sealed_ns - received_ns)
+        since_ns = max(since_ns, sealed_ns)
     if index in order:
         last_ns = max(calls[i].finished_ns for i in order[index])
         if last_ns > since_ns:
             add_blocked(call, BlockCause.LANE, last_ns - since_ns)
             since_ns = last_ns
-    if sealed_ns > received_ns:
-        add_blocked(call, BlockCause.SEAL, sealed_ns - received_ns)
-        since_ns = max(since_ns, sealed_ns)
     if in_turn and call.ready_ns > since_ns:
         add_blocked(call, BlockCause.ORDER, call.ready_ns - since_ns)

@@ -74,6 +74,8 @@ def lane_links(batch: Batch) -> Iterator[None]:
     ]
     for call in calls:
         batch.lanes.add(call, batch.tools[call.request.name])
+        if call.outcome is not None:
+            batch.lanes.ended(call, call.outcome)
         yield
     order = LaneOrder(len(batch.calls), batch.edges)
     for call in calls:

@@ -139,5 +139,10 @@ class StreamIntake:
         """Says what calls wait for that the seal did not start."""
         for _, call in sorted(self.batch.calls.items()):
             if call.outcome is None and not call.ready_ns:
-                waits = bool(self.batch.waiting_for(call))
-                self._report(call, BlockCause.REFERENCE if waits else BlockCause.ORDER)
+                self._report(call, self._blocked_on(call))
+
+    def _blocked_on(self, call: Call) -> BlockCause:
+        batch = self.batch
+        if any(batch.calls[i].outcome is None for i in batch.edges.get(call.index, ())):
+            return BlockCause.REFERENCE
+        return BlockCause.LANE if batch.waiting_for(call) else BlockCause.ORDER
