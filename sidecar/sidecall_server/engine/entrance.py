@@ -79,7 +79,6 @@ class _Following:
         elif batch.is_late:
             batch.finish_unplaced(call, _DRAINING)
         else:
-            call.queue_clock_ns = self.entrance.now_ns()  # until now it did not wait for a turn
             self.entrance.guard(batch, call, self.lead)
 
 

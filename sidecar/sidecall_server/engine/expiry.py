@@ -18,8 +18,8 @@ def expire(batch: Batch, now_ns: int) -> int:
     next_ns = deadlines.next_ns()
     for flow in list(batch.flows.values()):
         timeout_ns = flow.entry.queue_timeout_ns
-        if flow.entry.lane is not None:
-            # They came in the order of their lanes, not in that in which they became ready.
+        if not flow.entry.is_plain:
+            # They may have come in another order than that in which they became ready.
             late = [c for c in flow.waiting if now_ns >= queued_since(c) + timeout_ns]
             for call in late:
                 batch.give_up(call, Reason.QUEUE_TIMEOUT, _waited(timeout_ns))
