@@ -36,6 +36,7 @@ from sidecall_server.policy.sharing import ResultCache
 
 _DRAINING_RETRY_S = 1.0
 _MAX_CACHED = 100_000
+_STRIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +150,12 @@ class Engine:
     async def remember(self, batch: Batch) -> None:
         """Makes what has become of a batch durable, before it is answered."""
         if batch.minted is not None:
-            for index, call in batch.calls.items():
+            for index, call in list(batch.calls.items()):
                 entry = batch.minted.entries.setdefault(index, Entry(call_digest(call.request)))
                 if call.outcome is not None:
                     entry.set_outcome(call.outcome, call.attempt)
+                if index % _STRIDE == _STRIDE - 1:
+                    await self.slices.breathe()
             batch.minted.call_count = len(batch.calls)
             self.ledger.adopt(batch.minted)
         if self.ledger.is_durable:

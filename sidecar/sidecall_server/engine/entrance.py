@@ -224,6 +224,9 @@ class Entrance:
         self, batch: Batch, flow: Flow, call: Call, values: Arguments
     ) -> Arguments | Failure:
         """The arguments that a human has approved, or why the call must not run."""
+        failure = flow.entry.arguments.set(call, values)
+        if failure is not None:
+            return failure
         answer = self._approvals.ask(batch, call, values)
         if isinstance(answer, Failure):
             return answer

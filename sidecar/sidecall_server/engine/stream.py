@@ -127,8 +127,11 @@ class StreamIntake:
 
     def _may_start_early(self, name: str) -> bool:
         entry = self.batch.tools.get(name)
-        # In a lane the emitted order holds, and earlier calls may still come.
-        return entry is not None and entry.spec.effects is Effects.READ_ONLY and entry.lane is None
+        if entry is None or entry.spec.effects is not Effects.READ_ONLY:
+            return False
+        # In a lane the emitted order holds, and earlier calls may still come. Nobody should
+        # be asked about a call of a turn that breaks off.
+        return entry.lane is None and not entry.spec.requires_approval
 
     def _report(self, call: Call, cause: BlockCause) -> None:
         batch = self.batch
