@@ -158,7 +158,7 @@ class Engine:
                     await self.slices.breathe()
             batch.minted.call_count = len(batch.calls)
             self.ledger.adopt(batch.minted)
-        if self.ledger.is_durable:
+        if self.ledger.is_durable and (batch.request_id or batch.known.keys):
             await self.ledger.flush()
 
     def open(

@@ -234,7 +234,10 @@ class Ledger:
         self, options: BatchOptions, request: ToolCall, keys: Mapping[Scope, Log]
     ) -> bool:
         """Whether a call's idempotency key says what becomes of it, so that it does not run."""
-        log = keys.get(key_scope(options, request)) if request.idempotency_key else None
+        if not request.idempotency_key:
+            return False
+        scope = key_scope(options, request)
+        log = keys.get(scope) or self._get(scope)
         entry = None if log is None else log.entries.get(0)
         if entry is None:
             return False
