@@ -29,6 +29,20 @@ class Run:
         self.cancelled = False
         self._end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or was told to."""
+        return self._end.done()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What it ended with; None where it did not, or was cancelled."""
+        return self._end.result() if self.is_over and not self.cancelled else None
+
+    def is_of(self, call: Call) -> bool:
+        """Whether it is an attempt of a call."""
+        return self.call.options is call.options and self.call.index == call.index
+
     async def finish(self, outcome: str | Outcome = "done") -> None:
         """Has it return, and lets the loop settle."""
         self._end.set_result(Success(outcome) if isinstance(outcome, str) else outcome)
@@ -44,6 +58,7 @@ class Run:
             return await self._end
         except asyncio.CancelledError:
             self.cancelled = True
+            self._end.cancel()
             raise
 
 

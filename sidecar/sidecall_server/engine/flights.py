@@ -108,8 +108,11 @@ class Flight:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the outcome is known, although not all have it yet."""
-        return self.leader.outcome is not None and not self.leader.detached
+        """Whether the outcome of the run is known, although not all have it yet."""
+        leader = self.leader
+        if leader.outcome is None or leader.detached:
+            return False
+        return self._is_shared(leader.outcome)
 
     def follow(self, call: Call, follower: Follower) -> None:
         """Has a call wait for the outcome."""

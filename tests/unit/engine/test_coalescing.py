@@ -229,6 +229,19 @@ async def test_sequential_calls_are_never_in_flight_together() -> None:
         assert [text_of(call) for call in turn.calls()] == ["one", "two"]
 
 
+async def test_a_sequential_call_joins_a_run_that_the_one_before_it_hands_over() -> None:
+    runs = Runs()
+    async with bench(shared(runs)) as b:
+        turn = await b.start([read()] * 2, mode=Mode.SEQUENTIAL)
+        other = await b.start([read()])
+        await runs[0].finish(Failure(Reason.TOOL_UNAVAILABLE, "no", ExecutionState.NOT_STARTED))
+        assert len(runs) == 2
+        await runs[1].finish("two")
+
+        assert reasons(turn.calls() + other.calls()) == ["TOOL_UNAVAILABLE", "OK", "OK"]
+        b.assert_idle()
+
+
 async def test_a_sequential_batch_joins_the_run_of_another_one() -> None:
     runs = Runs()
     async with bench(shared(runs), bound("echo", echo)) as b:
