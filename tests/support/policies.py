@@ -5,7 +5,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, settle
 
 from sidecall_server.core.call import BlockCause, Call
 from sidecall_server.core.events import CallEvent, Queued, Started
@@ -171,6 +171,49 @@ class Script:
                 if not self.stubborn:
                     raise
         return "late"
+
+
+class Stage:
+    """A tool whose calls, known by their ids, end when the test says so.
+
+    Attributes:
+        started: Ids of the calls that were started, in order.
+        running: Ids of the calls that run now.
+        stubborn: Whether calls outlive their cancellation, until their end.
+    """
+
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.started: list[str] = []
+        self.running: list[str] = []
+        self.stubborn = stubborn
+        self._ends: dict[str, asyncio.Future[Outcome | str]] = {}
+
+    async def end(self, *ids: str, outcome: Outcome | str = "done") -> None:
+        """Ends one attempt of each call, also before it starts, and lets the loop settle."""
+        for call_id in ids:
+            self._end_of(call_id).set_result(outcome)
+        await settle()
+
+    def _end_of(self, call_id: str) -> asyncio.Future[Outcome | str]:
+        return self._ends.setdefault(call_id, asyncio.get_running_loop().create_future())
+
+    async def __call__(self, call: Call) -> Outcome | str:
+        """Runs a call."""
+        call_id = call.request.id
+        end = self._end_of(call_id)
+        self.started.append(call_id)
+        self.running.append(call_id)
+        try:
+            while not end.done():
+                try:
+                    await asyncio.shield(end)
+                except asyncio.CancelledError:
+                    if not self.stubborn:
+                        raise
+            del self._ends[call_id]
+            return end.result()
+        finally:
+            self.running.remove(call_id)
 
 
 def _spoil(value: Any) -> None:
