@@ -125,10 +125,6 @@ class Entrance:
         settled = entry.settled(call.request.name, repeatable=repeatable)
         if entry.flight is not None:
             # Before what is settled: the mark of a run that is in flight says nothing yet.
-            leader = entry.flight.leader
-            if leader.detached and flow is not None:
-                # Its batch is over; now another one wants the end.
-                leader.deadline_ns = leader.started_ns + flow.entry.timeout_ns
             lead = partial(self._lead, batch, flow, call, once, entry.flight)
             self._follow(batch, call, entry.flight, lead, coalesces=False)
         elif settled is not None and not (
@@ -172,6 +168,10 @@ class Entrance:
             if leader.detached and not self.supervise(leader).is_wanted:
                 batch.abandon_detached(leader)
 
+        leader, policies = flight.leader, batch.tools.get(call.request.name)
+        if leader.detached and policies is not None:
+            # Its batch is over; now another one wants the end.
+            leader.deadline_ns = leader.started_ns + policies.timeout_ns
         flight.follow(call, _Following(self, batch, call, lead, coalesces))
         same = None if coalesces else flight
         batch.set_aside(Wait(call, BlockCause.SAME_CALL, self.now_ns(), leave, same))
