@@ -229,6 +229,18 @@ async def test_sequential_calls_are_never_in_flight_together() -> None:
         assert [text_of(call) for call in turn.calls()] == ["one", "two"]
 
 
+async def test_a_run_that_begins_while_another_one_ends_can_be_joined() -> None:
+    runs = Runs()
+    async with bench(shared(runs)) as b:
+        turn = await b.start([read()] * 2, mode=Mode.SEQUENTIAL)
+        await runs[0].finish("one")
+        other = await b.start([read()])
+        await runs[1].finish("two")
+
+        assert [text_of(call) for call in turn.calls() + other.calls()] == ["one", "two", "two"]
+        b.assert_idle()
+
+
 async def test_a_sequential_call_joins_a_run_that_the_one_before_it_hands_over() -> None:
     runs = Runs()
     async with bench(shared(runs)) as b:
@@ -279,6 +291,19 @@ async def test_identical_calls_after_a_failure_with_stop_were_not_shared() -> No
 
         assert reasons(turn.calls()) == ["TOOL_FAILED", "STOPPED", "STOPPED"]
         assert [call.coalesced for call in turn.calls()] == [False] * 3
+        b.assert_idle()
+
+
+async def test_a_shared_failure_stops_the_other_calls_that_wait_for_it() -> None:
+    runs = Runs()
+    async with bench(shared(runs)) as b:
+        await b.start([read()])
+        turn = await b.start([read()] * 3, on_failure=OnFailure.STOP)
+        await runs[0].fail()
+
+        calls = turn.calls()
+        assert reasons(calls) == ["TOOL_FAILED", "STOPPED", "STOPPED"]
+        assert [call.coalesced for call in calls] == [True, False, False]
         b.assert_idle()
 
 

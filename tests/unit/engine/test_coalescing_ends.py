@@ -321,6 +321,19 @@ async def test_thousands_of_followers_can_all_find_no_place() -> None:
         b.assert_idle()
 
 
+async def test_thousands_of_followers_can_be_refused_in_one_moment() -> None:
+    """Each takes over from the one before it within the end of that one."""
+    runs = Runs()
+    breaker = Breaker(0.5, 1, 60.0, 5.0, 1)
+    async with bench(shared(runs, max_concurrency=1, breaker=breaker)) as b:
+        await b.start([read('{"a": 1}')])
+        turn = await b.start(calls_of("read", 5_000))
+        await runs[0].fail()
+
+        assert reasons(turn.calls()) == ["CIRCUIT_OPEN"] * 5_000
+        b.assert_idle()
+
+
 async def test_thousands_of_followers_can_leave_one_by_one() -> None:
     runs = Runs()
     async with bench(shared(runs)) as b:
