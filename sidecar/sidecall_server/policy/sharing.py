@@ -13,8 +13,7 @@ from sidecall_server.core.outcome import Success
 from sidecall_server.core.tool import Sharing
 from sidecall_server.policy.memory import memory_of
 
-_TOOL_BYTES = 8
-_CALL_BYTES = 24
+_KEY_BYTES = 24
 _STALE_DUE_ALLOWED = 64
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
@@ -43,14 +42,10 @@ def call_key(
     owner = None if sharing.all_callers else identity
     facts = [context.get(key) for key in sharing.context_keys]
     try:
-        content = _encode([owner, facts, arguments]).encode("utf-8", "surrogatepass")
+        content = _encode([name, owner, facts, arguments]).encode("utf-8", "surrogatepass")
     except (ValueError, TypeError, RecursionError):
-        return _tool_key(name) + os.urandom(_CALL_BYTES)
-    return _tool_key(name) + blake2b(content, digest_size=_CALL_BYTES).digest()
-
-
-def _tool_key(name: str) -> bytes:
-    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=_TOOL_BYTES).digest()
+        return os.urandom(_KEY_BYTES)
+    return blake2b(content, digest_size=_KEY_BYTES).digest()
 
 
 class _Entry(NamedTuple):
@@ -135,18 +130,6 @@ class ResultCache:
             entry = self._entries.get(key)
             if entry is not None and entry.expires_ns == expires_ns:
                 self._remove(key)
-
-    def drop_tool(self, name: str) -> None:
-        """Forgets the results of a tool, which has been replaced perhaps."""
-        prefix = _tool_key(name)
-        for key in [key for key in self._entries if key.startswith(prefix)]:
-            self._remove(key)
-
-    def clear(self) -> None:
-        """Forgets all results."""
-        self._entries.clear()
-        self._due.clear()
-        self._bytes = 0
 
     def statistics(self) -> CacheStatistics:
         """Its state now."""

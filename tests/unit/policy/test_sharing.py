@@ -162,24 +162,6 @@ def test_what_expired_is_freed_whatever_is_asked() -> None:
     assert cache.statistics().entries == 50
 
 
-def test_the_results_of_one_tool_can_be_forgotten() -> None:
-    cache = ResultCache(10, 10**6)
-    for name in ("search", "find"):
-        for number in range(2):
-            cache.put(key({"n": number}, name=name), Success("fine"), 60.0, 0)
-
-    cache.drop_tool("search")
-    assert [cache.get(key({"n": 1}, name=name), 0) is None for name in ("search", "find")] == [
-        True,
-        False,
-    ]
-    assert cache.statistics().entries == 2
-
-    cache.clear()
-    assert cache.statistics().entries == 0
-    assert cache.statistics().bytes == 0
-
-
 def test_what_is_remembered_of_expiry_does_not_grow() -> None:
     cache = ResultCache(10, 10**6)
     for number in range(10_000):

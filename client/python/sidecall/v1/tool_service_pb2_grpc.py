@@ -158,8 +158,9 @@ class ToolServiceServicer(object):
 
         The first message MUST hold `start`. Then the client sends each call when the
         model has finished that call, and at the end of the turn `seal`. Calls of
-        read_only tools start at once; all others are held until the seal, so a turn
-        that is abandoned before its seal has caused no effect. References that point
+        read_only tools start at once, unless they have a lane or need approval; all
+        others are held until the seal, so a turn that is abandoned before its seal has
+        caused no effect. References that point
         forward or that name a tool are resolved at the seal.
 
         Half-closing without a seal abandons the turn: calls that are held or queued end
