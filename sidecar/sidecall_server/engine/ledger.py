@@ -271,8 +271,9 @@ class Ledger:
         """
         for log, index in marks:
             entry = log.entries[index]
-            entry.started = entry.is_marked = True
-            entry.attempts = attempt
+            before = entry.size
+            entry.start(attempt)
+            self._resize(log, entry.size - before)
             self._put(log.scope, index, entry.record())
         return self._store is None or await self._store.flush()
 

@@ -68,6 +68,15 @@ class Entry:
             isinstance(outcome, Failure) and outcome.state is ExecutionState.NOT_STARTED
         )
 
+    def start(self, attempt: int) -> None:
+        """Takes note that an attempt may have been started.
+
+        What an earlier send had come to, where it had not started the call, holds no more.
+        """
+        self.started = self.is_marked = True
+        self.outcome = None
+        self.attempts = attempt
+
     def record(self) -> Record:
         """What is stored of it."""
         return Record(self.digest, self.started, self.outcome, self.attempts, self.approval)

@@ -279,6 +279,30 @@ async def test_a_restart_knows_what_was_stored() -> None:
         assert set(works.started) == {"e", "f"}
 
 
+@pytest.mark.parametrize("call", [to("write", "a"), to("write", "a", idempotency_key="k")])
+async def test_a_mark_replaces_that_an_earlier_send_had_not_started_it(call: ToolCall) -> None:
+    works, store = Works("busy"), DictStore()
+    works.shut("busy")
+    options = {} if call.idempotency_key else REQUEST
+    async with bench(*works.tools(max_concurrency=1), store=store) as b:
+        other = await b.start([to("write", "busy")])
+        first = await b.start([call], timeout_s=1.0, **options)
+        await b.clock.advance(2.0)
+        assert failure_of(first.calls()[0]).state is ExecutionState.NOT_STARTED
+        works.open("busy")
+        await settle()
+        assert reasons(other.calls()) == ["OK"]
+        await b.start([call], **options)
+        assert works.started == ["busy", "a"]
+        survivor = store.survivor()
+    works.open("a")
+    async with bench(*works.tools(), store=survivor) as b:
+        again = await b.run([call], **options)
+
+        assert reasons(again) == ["OUTCOME_UNKNOWN"]
+        assert works.started == ["busy", "a"]
+
+
 async def test_a_restart_knows_what_was_answered() -> None:
     works, store = Works("a", "b"), DictStore()
     works.failing.add("b")
