@@ -93,8 +93,7 @@ class Ledger:
                 scope = Scope(ScopeKind.REQUEST, options.identity, "", options.request_id)
                 known.log = await self._find(scope)
                 known.log.users += 1
-                async with known.log.checking:
-                    await self._check(known.log, options, requests)
+                await self._check(known.log, options, requests)
         except BaseException:
             self.release(known)
             raise
@@ -143,10 +142,9 @@ class Ledger:
         digest = options_digest(options)
         if log.digest not in (b"", digest):
             raise _reused("other options")
+        log.digest = digest
         if requests is None:
-            if not log.digest:
-                log.digest = digest
-                self._put_header(log)
+            self._put_header(log)
             return
         _check_count(log, len(requests))
         # First all of them: a request that is refused must leave nothing behind.
@@ -156,8 +154,8 @@ class Ledger:
             _check_call(log, index, digests[-1])
             if index % _STRIDE == _STRIDE - 1:
                 await self._slices.breathe()
-        log.digest = digest
         for index, known in enumerate(digests):
+            # Compared again: another send may have come in between.
             self._enter(log, index, known)
             if index % _STRIDE == _STRIDE - 1:
                 await self._slices.breathe()

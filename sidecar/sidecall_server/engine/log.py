@@ -1,6 +1,5 @@
 """What is known of calls that may be sent again."""
 
-import asyncio
 from dataclasses import dataclass, field
 
 from sidecall_server.core.outcome import (
@@ -105,7 +104,6 @@ class Log:
         users: Batches that use it at present.
         used_ns: When it was last used.
         size: About the bytes that it takes.
-        checking: Held while calls are compared with those of the earlier sends.
     """
 
     scope: Scope
@@ -116,7 +114,6 @@ class Log:
     users: int = 0
     used_ns: int = 0
     size: int = ENTRY_BYTES
-    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def is_in_use(self) -> bool:

@@ -16,6 +16,7 @@ from sidecall_server.core.outcome import (
     Reason,
     Success,
     not_started,
+    unknown_effect,
 )
 from sidecall_server.core.tool import Effects, Retry
 
@@ -212,14 +213,17 @@ async def test_a_leader_that_waits_hands_over_when_its_client_goes() -> None:
         b.assert_idle()
 
 
-async def test_a_run_that_may_not_be_repeated_is_not_handed_over() -> None:
-    """Its handler breaks its word: nobody knows what it has done."""
+@pytest.mark.parametrize("reason", [None, Reason.CANCELLED, Reason.TOOL_CRASHED])
+async def test_a_run_that_may_not_be_repeated_is_not_handed_over(reason: Reason | None) -> None:
+    """Its handler breaks its word, or its backend does not know what it has done."""
     started: list[int] = []
     door = asyncio.Event()
 
     async def broken(call: Call) -> Outcome:
         started.append(call.index)
         await door.wait()
+        if reason is not None:
+            return unknown_effect(reason, "nobody knows")
         raise asyncio.CancelledError
 
     async with bench(bound("broken", broken)) as b:

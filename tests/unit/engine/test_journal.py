@@ -344,6 +344,24 @@ async def test_a_key_that_the_store_knows_is_at_hand_when_its_turn_comes() -> No
         b.assert_idle()
 
 
+async def test_a_key_that_waits_for_its_turn_is_one_with_that_of_other_batches() -> None:
+    works, store = Works("a"), DictStore()
+    keyed = to("write", "a", idempotency_key="k")
+    late = to("write", "a", "late", idempotency_key="k", depends_on=("wait",))
+    limits: dict[str, Any] = {"max_remembered_bytes": 1, "request_retention_s": 5.0}
+    async with bench(*works.tools(), store=store, **limits) as b:
+        turn = await b.start([to("read", "wait"), late])
+        await b.clock.advance(20.0)
+        await b.run([to("read", "a", idempotency_key="other")])
+        assert [call.replayed for call in await b.run([keyed])] == [False]
+        works.open("wait")
+        await settle()
+
+        assert [call.replayed for call in turn.calls()] == [False, True]
+        assert works.counts["a"] == 2, "the read-only one, and one write"
+        b.assert_idle()
+
+
 async def test_a_decision_survives_and_runs_once() -> None:
     works, store = Works("a"), DictStore()
     tools = works.tools(requires_approval=True)

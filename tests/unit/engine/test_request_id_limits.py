@@ -108,6 +108,18 @@ async def test_one_of_two_first_sends_with_other_calls_is_refused() -> None:
         assert works.started == works.started[:1] * 5000
 
 
+async def test_one_of_two_first_sends_with_other_options_is_refused() -> None:
+    works = Works("a")
+    calls = [to("write", "a")] * 5000
+    async with bench(*works.tools()) as b:
+        first = await b.start(calls, request_id="r")
+        second = await b.start(calls, request_id="r", mode=Mode.SEQUENTIAL)
+        ends = [await _end(turn.task) for turn in (first, second)]
+
+        assert ends == ["OK", "REQUEST_ID_REUSED"]
+        assert works.counts == {"a": 5000}
+
+
 async def _end(task: Any) -> str:
     try:
         await task
