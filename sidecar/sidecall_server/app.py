@@ -122,7 +122,7 @@ class Sidecar:
             self.reloader.close()
         self.engine.refuse_batches()
         await self._servers.refuse()
-        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._servers.wait_idle())}
+        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._wait_idle())}
         if hurry is not None:
             waits.add(asyncio.ensure_future(hurry.wait()))
         try:
@@ -135,6 +135,10 @@ class Sidecar:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(answer_s):
                 await self._servers.wait_idle()
+
+    async def _wait_idle(self) -> None:
+        await self._servers.wait_idle()
+        await self.engine.wait_detached()
 
     async def stop(self) -> None:
         """Ends everything, within `config.STOP_S` seconds. Idempotent."""

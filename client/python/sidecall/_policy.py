@@ -73,8 +73,8 @@ class PolicyOptions(TypedDict, total=False):
             For read_only tools.
         share: Who shares results: "caller", each caller with itself, or "all". For
             read_only tools.
-        context_keys: Keys of the batch's context whose values make calls differ. For
-            read_only tools.
+        context_keys: Keys of the batch's context whose values make calls differ; all of
+            them where unset or None. For read_only tools.
         approval: "required" where a human decides on each call; "none" where unset.
         max_result_bytes: Bytes that one result may take, from 256; None for no bound of
             its own.
@@ -97,7 +97,7 @@ class PolicyOptions(TypedDict, total=False):
     coalesce: bool
     cache_ttl: float | str | None
     share: Share
-    context_keys: Sequence[str]
+    context_keys: Sequence[str] | None
     approval: Approval
     max_result_bytes: int | None
     large_result: LargeResult
@@ -123,7 +123,8 @@ class ToolPolicy:
         coalesce: Whether a call joins an identical one in flight.
         cache_ttl_s: Seconds for which a result answers identical calls.
         share: Who shares results.
-        context_keys: Keys of the batch's context whose values make calls differ.
+        context_keys: Keys of the batch's context whose values make calls differ; None for
+            all of them.
         approval: Whether a human decides on each call.
         max_result_bytes: Bytes that one result may take.
         large_result: What becomes of a larger one.
@@ -145,7 +146,7 @@ class ToolPolicy:
     coalesce: bool = False
     cache_ttl_s: float | None = None
     share: Share = "caller"
-    context_keys: tuple[str, ...] = ()
+    context_keys: tuple[str, ...] | None = None
     approval: Approval = "none"
     max_result_bytes: int | None = None
     large_result: LargeResult = "cut"
@@ -176,7 +177,7 @@ _READERS: dict[str, Reader] = {
     "coalesce": one_of(True, False),
     "cache_ttl": optional(parse_duration),
     "share": one_of(*get_args(Share)),
-    "context_keys": names,
+    "context_keys": optional(names),
     "approval": one_of(*get_args(Approval)),
     "max_result_bytes": optional(whole(LEAST_RESULT_BYTES)),
     "large_result": one_of(*get_args(LargeResult)),
@@ -213,7 +214,7 @@ def contradictions(policy: ToolPolicy) -> list[Problem]:
         "coalesce": policy.coalesce,
         "cache_ttl": policy.cache_ttl_s is not None,
         "share": policy.share != "caller",
-        "context_keys": bool(policy.context_keys),
+        "context_keys": policy.context_keys is not None,
     }
     text = f"is for tools with effects 'read_only', and these are {policy.effects!r}"
     return [Problem((key,), text) for key, set_ in shared.items() if set_]

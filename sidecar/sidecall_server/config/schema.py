@@ -147,7 +147,7 @@ def _policy_keys() -> dict[str, Schema]:
         "coalesce": flag,
         "cache_ttl": duration,
         "share": {"enum": ["caller", "all"]},
-        "context_keys": _ref("names"),
+        "context_keys": _optional(_ref("names")),
         "approval": {"enum": ["required", "none"]},
         "max_result_bytes": _optional(_whole(LEAST_RESULT_BYTES)),
         "large_result": {"enum": ["cut", "refuse"]},

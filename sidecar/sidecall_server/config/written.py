@@ -40,7 +40,8 @@ def policy_values(policy: ToolPolicy) -> dict[str, Any]:
     for key in ("timeout", "queue_timeout", "cache_ttl"):
         if values[key] is not None:
             values[key] = duration_text(values[key])
-    values["limits"], values["context_keys"] = list(policy.limits), list(policy.context_keys)
+    values["limits"] = list(policy.limits)
+    values["context_keys"] = None if policy.context_keys is None else list(policy.context_keys)
     values["rate"] = policy.rate and rate_value(policy.rate)
     values["retry"] = policy.retry and _retry(policy.retry)
     values["breaker"] = _breaker(policy.breaker) if policy.breaker else False

@@ -96,13 +96,14 @@ class Sharing:
         coalesce: Whether a call joins an identical one in flight.
         cache_ttl_s: Seconds for which a result answers identical calls; None for not at all.
         all_callers: Whether callers share results with each other.
-        context_keys: Keys of the batch's context whose values make calls differ.
+        context_keys: Keys of the batch's context whose values make calls differ; None for
+            all of them.
     """
 
     coalesce: bool
     cache_ttl_s: float | None
     all_callers: bool
-    context_keys: tuple[str, ...]
+    context_keys: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)

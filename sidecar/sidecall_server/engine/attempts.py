@@ -17,7 +17,7 @@ def settle(batch: Batch, flow: Flow, call: Call, outcome: Outcome, now_ns: int) 
     if call.ticket is not None:
         _tell_breaker(batch, flow, call, outcome, now_ns)
     if call.detached and supervision is not None:
-        supervision.land(call, outcome, now_ns)
+        supervision.land(call, outcome, hands_over=_is_retryable(flow, outcome))
         return
     if isinstance(outcome, Failure) and _try_again(batch, flow, call, outcome, now_ns):
         return
@@ -36,10 +36,15 @@ def time_out(batch: Batch, flow: Flow, call: Call, now_ns: int) -> None:
     if call.ticket is not None:
         _tell_breaker(batch, flow, call, failure, now_ns)
     if call.detached and supervision is not None:
-        supervision.land(call, failure, now_ns)
+        supervision.land(call, failure, hands_over=_is_retryable(flow, failure))
     elif not _try_again(batch, flow, call, failure, now_ns):
         batch.finish(call, failure, now_ns)
     batch.host.abandon(call)
+
+
+def _is_retryable(flow: Flow, outcome: Outcome) -> bool:
+    retrier, effects = flow.entry.retrier, flow.entry.spec.effects
+    return retrier is not None and isinstance(outcome, Failure) and retrier.wants(outcome, effects)
 
 
 def _tell_breaker(batch: Batch, flow: Flow, call: Call, outcome: Outcome, now_ns: int) -> None:

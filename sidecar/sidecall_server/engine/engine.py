@@ -26,15 +26,17 @@ from sidecall_server.engine.ledger import Known, Ledger
 from sidecall_server.engine.log import Entry
 from sidecall_server.engine.registry import Registry
 from sidecall_server.engine.runner import Runner
-from sidecall_server.engine.sessions import Sessions
+from sidecall_server.engine.sessions import Sessions, SessionStatistics
 from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.supervision import Supervision
 from sidecall_server.engine.watchdog import NEVER, Watchdog
 from sidecall_server.policy.breaker import BreakerStatistics
 from sidecall_server.policy.concurrency import LimiterStatistics
-from sidecall_server.policy.sharing import ResultCache
+from sidecall_server.policy.retry import RetryStatistics
+from sidecall_server.policy.sharing import CacheStatistics, ResultCache
 
 _DRAINING_RETRY_S = 1.0
+_SHUTTING_DOWN = "The sidecar is shutting down."
 _MAX_CACHED = 100_000
 _STRIDE = 64
 
@@ -50,9 +52,12 @@ class EngineStatistics:
         limiters: State of the limiters by name; "sidecar" is the bound of all.
         rates: State of the rates by name; a permit is active until it has come back.
         breakers: State of the breakers by name of the tool.
+        retries: What retries have cost, by name of the tool.
         lanes: Lanes that a call is in.
         shared_runs: Runs that identical calls can join.
         remembered: Requests and idempotency keys that are in memory.
+        cache: Results that answer identical calls.
+        sessions: Results of earlier turns.
     """
 
     open_batches: int
@@ -61,9 +66,12 @@ class EngineStatistics:
     limiters: dict[str, LimiterStatistics]
     rates: dict[str, LimiterStatistics]
     breakers: dict[str, BreakerStatistics]
+    retries: dict[str, RetryStatistics]
     lanes: int
     shared_runs: int
     remembered: int
+    cache: CacheStatistics
+    sessions: SessionStatistics
 
 
 class Engine:
@@ -246,7 +254,7 @@ class Engine:
         if self.draining.done() and not is_known:
             raise Rejection(
                 RejectionReason.DRAINING,
-                "The sidecar is shutting down.",
+                _SHUTTING_DOWN,
                 retry_after_s=_DRAINING_RETRY_S,
             )
         if len(self._open) >= self.limits.max_open_batches:
@@ -260,14 +268,18 @@ class Engine:
         """Tells a running attempt to end; its outcome is already set."""
         self._runner.abandon(call)
 
-    def abandon_detached(self, call: Call) -> None:
+    def abandon_detached(
+        self,
+        call: Call,
+        reason: Reason = Reason.CANCELLED,
+        message: str = "The client cancelled the call.",
+    ) -> None:
         """Tells the attempt of a call to end that nobody waits for any more."""
         call.cancelled = True
         now_ns = self.clock.now_ns()
         supervision: Supervision = call.supervision
         supervision.withdraw_probe(call, now_ns)
-        failure = unknown_effect(Reason.CANCELLED, "The client cancelled the call.")
-        supervision.land(call, failure, now_ns)
+        supervision.land(call, unknown_effect(reason, message))
         self._runner.abandon(call)
 
     def outlive(self, call: Call) -> None:
@@ -307,12 +319,20 @@ class Engine:
     def cancel_open(self) -> None:
         """Makes every call final that is not, with reason DRAINING."""
         for batch in list(self._open):
-            batch.cancel(Reason.DRAINING, "The sidecar is shutting down.")
+            batch.cancel(Reason.DRAINING, _SHUTTING_DOWN)
+
+    async def wait_detached(self) -> None:
+        """Waits for the attempts that go on although their client is gone."""
+        while tasks := [w.task for w in self._runner.workers if w.call.detached]:
+            await asyncio.wait(tasks)
 
     async def stop(self, grace_s: float) -> None:
         """Ends what still runs, within about `grace_s` seconds."""
         self.refuse_batches()
         self.cancel_open()
+        for worker in list(self._runner.workers):
+            if worker.call.detached:
+                self.abandon_detached(worker.call, Reason.DRAINING, _SHUTTING_DOWN)
         await self._runner.stop(grace_s)
         self.watchdog.stop()
         self.sessions.stop()
@@ -325,19 +345,18 @@ class Engine:
         now_ns = self.clock.now_ns()
         for rate in registry.rates():
             rate.refill(now_ns)
-        breakers = {
-            name: state.breaker.statistics()
-            for name, state in registry.states().items()
-            if state.breaker is not None
-        }
+        states = registry.states().items()
         return EngineStatistics(
             open_batches=len(self._open),
             running=self._runner.active,
             queued=sum(entry.queue.count for entry in registry.tools.values()),
             limiters=limiters,
             rates={rate.name: rate.statistics() for rate in registry.rates()},
-            breakers=breakers,
+            breakers={n: s.breaker.statistics() for n, s in states if s.breaker is not None},
+            retries={n: s.retrier.statistics() for n, s in states if s.retrier is not None},
             lanes=self.lanes.count,
             shared_runs=self._entrance.in_flight,
             remembered=self.ledger.count,
+            cache=self.cache.statistics(),
+            sessions=self.sessions.statistics(),
         )

@@ -68,10 +68,15 @@ class _Following:
         self.batch.end_wait(call)
         self.batch.finish(call, outcome, self.entrance.now_ns())
 
-    def take_over(self) -> None:
-        """Leads from now on."""
+    def take_over(self, before: Call) -> None:
+        """Leads from now on, after another call that did."""
         batch, call = self.batch, self.call
         batch.end_wait(call)
+        # The line that the call before stood in counts as this one's, what ran does not:
+        # else thousands would wait for the same place one after the other.
+        has_run = before.attempt > 0 or bool(before.failed_attempts)
+        since_ns = before.queue_clock_ns or before.ready_ns
+        call.queue_clock_ns = self.entrance.now_ns() if has_run else max(since_ns, call.ready_ns)
         if batch.over is not None:
             batch.finish(call, batch.over, self.entrance.now_ns())
         elif batch.plan.stopped:

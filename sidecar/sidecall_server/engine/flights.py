@@ -34,8 +34,8 @@ class Follower(Protocol):
     def arrive(self, leader: Call, outcome: Outcome) -> None:
         """Takes the outcome."""
 
-    def take_over(self) -> None:
-        """Leads from now on."""
+    def take_over(self, before: Call) -> None:
+        """Leads from now on, after another call that did."""
 
 
 def is_own(outcome: Outcome) -> bool:
@@ -122,21 +122,30 @@ class Flight:
         """Forgets a call that waits."""
         self._followers.pop(call, None)
 
-    def end(self, call: Call, outcome: Outcome) -> None:
-        """Takes the outcome of its leader."""
+    def end(self, call: Call, outcome: Outcome, *, hands_over: bool = False) -> None:
+        """Takes the outcome of its leader.
+
+        Args:
+            call: The leader.
+            outcome: Its outcome.
+            hands_over: Whether a follower tries again instead of sharing the outcome.
+        """
         self._keep(call, outcome)
         if self._handing_over:
             return
-        if self._is_shared(outcome) or not self._followers:
+        if not self._followers or (self._is_shared(outcome) and not hands_over):
             self._land(outcome)
             return
         # Whoever takes over may end at once as well: thousands of times in a row.
         self._handing_over = True
         try:
             final: Outcome | None = outcome
-            while final is not None and self._followers and not self._is_shared(final):
+            while (
+                final is not None and self._followers and (hands_over or not self._is_shared(final))
+            ):
+                hands_over, before = False, self.leader
                 self.leader, follower = self._followers.popitem(last=False)
-                follower.take_over()
+                follower.take_over(before)
                 final = self.leader.outcome
         finally:
             self._handing_over = False

@@ -83,10 +83,16 @@ class Supervision:
         )
         return call.detached
 
-    def land(self, call: Call, outcome: Outcome, now_ns: int) -> None:
-        """Takes the outcome of an attempt that its call had been detached from."""
+    def land(self, call: Call, outcome: Outcome, *, hands_over: bool = False) -> None:
+        """Takes the outcome of an attempt that its call had been detached from.
+
+        Args:
+            call: The call.
+            outcome: The outcome of the attempt.
+            hands_over: Whether a call that waits for it tries again instead.
+        """
         call.detached = False
         if call.worker is None:
             self.leave_lane(call)
         for flight in self.flights:
-            flight.end(call, outcome)
+            flight.end(call, outcome, hands_over=hands_over)

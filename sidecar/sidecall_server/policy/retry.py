@@ -72,15 +72,16 @@ class Retrier:
             remaining_ns: Time until the call must have ended.
 
         Returns:
-            Nanoseconds to wait; None where the failure is final.
+            Nanoseconds to wait; None where the failure is final: also where its
+            `retry_after_s` is longer than any wait may be.
         """
         if attempt >= self.spec.max_attempts or not self._is_repeatable(failure, effects):
             return None
         delay_s = self._random() * self._bound_s(attempt)
         if failure.retry_after_s is not None:
             delay_s = max(failure.retry_after_s, delay_s)
-        # Compared as a float and this way round: it may be infinite, or not a number.
-        if not delay_s * 1e9 < remaining_ns:
+        # This way round: it may be infinite, or not a number.
+        if not (delay_s <= self.spec.max_backoff_s and delay_s * 1e9 < remaining_ns):
             return None
         if self._balance < _TOKEN:
             self._refused += 1
@@ -88,6 +89,10 @@ class Retrier:
         self._balance -= _TOKEN
         self._retries += 1
         return int(delay_s * 1e9)
+
+    def wants(self, failure: Failure, effects: Effects) -> bool:
+        """Whether an attempt that failed like that may be repeated at all."""
+        return self.spec.max_attempts > 1 and self._is_repeatable(failure, effects)
 
     def statistics(self) -> RetryStatistics:
         """Its state now."""

@@ -40,7 +40,8 @@ def call_key(
         context: Context of the batch.
     """
     owner = None if sharing.all_callers else identity
-    facts = [context.get(key) for key in sharing.context_keys]
+    keys = sorted(context) if sharing.context_keys is None else sharing.context_keys
+    facts = [(key, context.get(key)) for key in keys]
     try:
         content = _encode([name, owner, facts, arguments]).encode("utf-8", "surrogatepass")
     except (ValueError, TypeError, RecursionError):

@@ -66,7 +66,7 @@ def test_each_policy_reaches_the_engine() -> None:
 
 def test_a_cache_alone_coalesces_nothing() -> None:
     sharing = spec_of(effects="read_only", cache_ttl=5).sharing
-    assert sharing == Sharing(coalesce=False, cache_ttl_s=5.0, all_callers=False, context_keys=())
+    assert sharing == Sharing(coalesce=False, cache_ttl_s=5.0, all_callers=False, context_keys=None)
 
 
 def test_a_lane_on_an_argument_that_is_not_there_is_refused() -> None:

@@ -122,9 +122,11 @@ def test_a_wait_is_within_its_bounds_and_before_the_end(
     jitter_s = random * min(max_backoff_s, backoff_s * 2.0 ** min(attempt - 1, 1_000))
     asked_s = 0.0 if retry_after_s is None else retry_after_s
     if delay_ns is None:
-        assert not max(jitter_s, asked_s) * 1e9 < remaining_ns - 1 or math.isnan(asked_s)
+        too_late = not max(jitter_s, asked_s) * 1e9 < remaining_ns - 1
+        assert too_late or asked_s > max_backoff_s or math.isnan(asked_s)
     else:
         assert 0 <= delay_ns < remaining_ns
+        assert delay_ns <= max_backoff_s * 1e9
         assert delay_ns == pytest.approx(max(jitter_s, asked_s) * 1e9, rel=1e-9, abs=1)
 
 
@@ -134,6 +136,14 @@ def test_a_refusal_is_not_repeated_before_the_time_it_names() -> None:
 
     assert made.delay_ns(1, failure, Effects.READ_ONLY, FOREVER_NS) == 2_000_000_000
     assert made.delay_ns(1, failure, Effects.READ_ONLY, 2_000_000_000) is None
+
+
+def test_a_refusal_for_longer_than_any_wait_is_final() -> None:
+    made = retrier(max_backoff_s=10.0)
+
+    assert made.delay_ns(1, failed(retry_after_s=10.0), Effects.READ_ONLY, FOREVER_NS) is not None
+    assert made.delay_ns(1, failed(retry_after_s=10.1), Effects.READ_ONLY, FOREVER_NS) is None
+    assert made.statistics().retries == 1
 
 
 def test_attempts_are_bounded() -> None:
