@@ -104,6 +104,17 @@ async def lost(rpc: "asyncio.Future[Any]") -> None:
     assert reason(rpc_status(caught.value)) == "OK", "nobody said what was started"
 
 
+async def refused(stub: Any) -> None:
+    """Polls until a sidecar takes no new batches."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                await stub.ExecuteBatch(batch(), timeout=WAIT_S)
+            except grpc.aio.AioRpcError as error:
+                assert reason(rpc_status(error)) == "DRAINING"
+                return
+
+
 def contents(results: Results) -> list[str]:
     return [result.content for result in results]
 
@@ -306,6 +317,24 @@ async def test_without_a_store_a_lost_approval_never_runs(
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert reason(rpc_status(caught.value)) == "APPROVAL_UNKNOWN"
     assert killable.lines() == {}
+
+
+async def test_a_drain_lets_calls_end_whose_client_has_gone(killable: Killable, gate: Gate) -> None:
+    request = batch(killable.call("write", "a", gate=gate.path), request_id="r")
+    rpc = killable.begin(request)
+    visit = await gate.arrived("a")
+    rpc.cancel()
+    stub = stub_of(killable.channel())
+    await stub.ExecuteBatch(batch(), timeout=WAIT_S)
+    killable.process.process.terminate()
+    await refused(stub)
+    visit.release()
+    assert await killable.process.ended() == 0
+    await killable.restart()
+    (again,) = await killable.send(request)
+
+    assert (again.content, again.replayed) == ("did a", True)
+    assert killable.lines() == {"a": 1}
 
 
 async def test_results_survive_an_orderly_end(
