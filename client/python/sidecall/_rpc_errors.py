@@ -23,8 +23,8 @@ REJECTIONS = frozenset(
         "TOO_MANY_BATCHES",
     }
 )
-"""Reasons with which a sidecar refuses a request. INTERNAL is none: it says nothing about
-what was started."""
+"""Reasons with which a sidecar refuses a request, so that nothing of it was started. INTERNAL
+is none: it says nothing. Nor is REQUEST_FORGOTTEN: an earlier send may have started calls."""
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -43,8 +43,8 @@ class SidecallError(Exception):
             was not made by a sidecar.
         retry_after_s: Seconds after which the sidecar wants to be asked again; None where
             it did not say.
-        not_started: Whether it is certain that this RPC started no call. False means
-            that calls may have run.
+        not_started: Whether it is certain that no call was started, by this RPC or by one
+            that it repeats. False means that calls may have run.
     """
 
     def __init__(

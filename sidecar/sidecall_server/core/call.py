@@ -93,6 +93,7 @@ class BatchOptions:
         caller: Who sent the batch; turns go round callers.
         identity: Whose request ids, sessions and cached results it may see.
         request_id: Key under which it may be sent again; empty for none.
+        sent_to_instance: Instance that an earlier send went to; empty for a first send.
         session_id: Session whose results it may refer to; empty for none.
         approvals: Decisions on its calls, by approval id.
         max_response_bytes: Bytes that the results may take together.
@@ -110,6 +111,7 @@ class BatchOptions:
     session_id: str = ""
     approvals: Mapping[str, Approval] = field(default_factory=dict)
     max_response_bytes: int = 3_670_016
+    sent_to_instance: str = ""
 
 
 class BlockCause(enum.IntEnum):

@@ -1,6 +1,7 @@
 """The engine: runs batches on the tools of a registry."""
 
 import asyncio
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakSet
@@ -87,6 +88,7 @@ class Engine:
         sessions: Results of earlier turns.
         lanes: Who runs in each lane, and who waits.
         ledger: What is remembered of calls that may be sent again.
+        instance_id: Differs with each engine: whoever sends again knows a restart by it.
         draining: Done when no batch is accepted any more.
     """
 
@@ -104,6 +106,7 @@ class Engine:
         self.admission = self._runner.admission
         self.sessions = Sessions(limits, clock)
         self.ledger = Ledger(limits, clock, self.slices)
+        self.instance_id = secrets.token_hex(8)
         self.cache = ResultCache(_MAX_CACHED, limits.max_cache_bytes)
         self._entrance = Entrance(self, self.ledger, self.cache)
         self._open: set[Batch] = set()
@@ -151,9 +154,23 @@ class Engine:
         Raises:
             Rejection: The request must not be served.
         """
+        self._check_instance(options)
         if not options.request_id and (requests is None or not self.ledger.is_durable):
             return None
         return await self.ledger.look_up(options, requests)
+
+    def _check_instance(self, options: BatchOptions) -> None:
+        """Raises Rejection where what an earlier send has run is not remembered."""
+        ledger, first = self.ledger, options.sent_to_instance
+        if first in ("", self.instance_id) or ledger.is_durable or ledger.knows_request(options):
+            return
+        raise Rejection(
+            RejectionReason.REQUEST_FORGOTTEN,
+            "The sidecar was restarted since the batch was first sent and has forgotten it. Now "
+            "nothing was run, but calls of the first send may have run: find out before you "
+            "make them again.",
+            "sent_to_instance",
+        )
 
     async def remember(self, batch: Batch) -> None:
         """Makes what has become of a batch durable, before it is answered."""

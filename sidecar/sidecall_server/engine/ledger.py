@@ -74,6 +74,11 @@ class Ledger:
         """About the bytes that they take."""
         return self._bytes
 
+    def knows_request(self, options: BatchOptions) -> bool:
+        """Whether a batch with the request_id was accepted before, as far as memory tells."""
+        log = self._get(_request_scope(options))
+        return log is not None and log.is_known
+
     async def look_up(self, options: BatchOptions, requests: Sequence[ToolCall] | None) -> Known:
         """What is remembered of a batch.
 
@@ -90,8 +95,7 @@ class Ledger:
             if requests is not None:
                 await self.load_keys(options, requests, known.keys)
             if options.request_id:
-                scope = Scope(ScopeKind.REQUEST, options.identity, "", options.request_id)
-                known.log = await self._find(scope)
+                known.log = await self._find(_request_scope(options))
                 known.log.users += 1
                 await self._check(known.log, options, requests)
         except BaseException:
@@ -370,6 +374,10 @@ class Ledger:
 def key_scope(options: BatchOptions, request: ToolCall) -> Scope:
     """What a call's idempotency key is remembered under."""
     return Scope(ScopeKind.KEY, options.identity, request.name, request.idempotency_key)
+
+
+def _request_scope(options: BatchOptions) -> Scope:
+    return Scope(ScopeKind.REQUEST, options.identity, "", options.request_id)
 
 
 def _check_count(log: Log, call_count: int) -> None:

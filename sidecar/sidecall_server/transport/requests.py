@@ -110,6 +110,7 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
         caller=identity or peer.peer(),
         identity=identity,
         request_id=_id("request_id", message.request_id),
+        sent_to_instance=_id("sent_to_instance", message.sent_to_instance),
         session_id=_id("session_id", message.session_id),
         approvals=approvals,
         max_response_bytes=message.max_response_bytes or limits.max_response_bytes,

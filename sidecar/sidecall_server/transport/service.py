@@ -49,6 +49,7 @@ class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
                 request_retention=duration(int(limits.request_retention_s * 1e9)),
                 session_retention=duration(int(limits.session_retention_s * 1e9)),
                 durable_requests=self._engine.ledger.is_durable,
+                instance_id=self._engine.instance_id,
                 features=FEATURES,
             )
 

@@ -26,7 +26,7 @@ def info(reason: str, domain: str = "sidecall.dev") -> error_details_pb2.ErrorIn
 
 
 def test_the_client_knows_the_sidecars_rejections() -> None:
-    assert {*RejectionReason.__members__} - {"INTERNAL"} == REJECTIONS
+    assert {*RejectionReason.__members__} - {"INTERNAL", "REQUEST_FORGOTTEN"} == REJECTIONS
 
 
 @pytest.mark.parametrize("reason", sorted(REJECTIONS))
@@ -35,7 +35,14 @@ def test_a_rejection_started_nothing(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "detail", [info("INTERNAL"), info("NEW"), info(""), info("DRAINING", "proxy.example")]
+    "detail",
+    [
+        info("INTERNAL"),
+        info("REQUEST_FORGOTTEN"),
+        info("NEW"),
+        info(""),
+        info("DRAINING", "proxy.example"),
+    ],
 )
 def test_any_other_status_may_have_started_something(
     detail: error_details_pb2.ErrorInfo,

@@ -226,11 +226,12 @@ class ToolCall(_message.Message):
     """Arguments: the text of a JSON object exactly as the model wrote it. Empty means {}."""
     idempotency_key: _builtins.str
     """Key that tells a repeated call from a new one, across requests: a call with the
-    key, the tool and the caller of an earlier one is not run again. It gets the
-    earlier outcome (replayed) or joins the call in flight; with other arguments it
-    fails with reason IDEMPOTENCY_KEY_REUSED. What never started, and what is idempotent
-    and has an unknown end, runs. Kept for GetCapabilitiesResponse.request_retention.
-    Feature "idempotency_keys".
+    key, the tool and the identity (see ExecuteBatchRequest.request_id) of an earlier one
+    is not run again. It gets the earlier outcome (replayed) or joins the call in flight;
+    with other arguments it fails with reason IDEMPOTENCY_KEY_REUSED. What never started,
+    and what is idempotent and has an unknown end, runs. Kept for
+    GetCapabilitiesResponse.request_retention, across a restart only with
+    durable_requests. Feature "idempotency_keys".
     """
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -294,7 +295,9 @@ class ToolResult(_message.Message):
     attempts: _builtins.int
     """Number of attempts that were started."""
     truncated: _builtins.bool
-    """Whether content or parts were cut to fit a budget."""
+    """Whether content or parts were cut, or approval_id and approval_arguments left out, to
+    fit a budget.
+    """
     replayed: _builtins.bool
     """Whether the result was kept from an earlier send of the same request, or of a call
     with the same idempotency_key.
@@ -303,11 +306,13 @@ class ToolResult(_message.Message):
     """Whether the result is that of an identical call in flight or of the cache."""
     approval_id: _builtins.str
     """Id under which a human can decide on the call: set while it waits for one (reason
-    APPROVAL_REQUIRED). Feature "approvals".
+    APPROVAL_REQUIRED), unless it waits behind another call that does, or its
+    approval_arguments did not fit into the response. Feature "approvals".
     """
     approval_arguments: _builtins.str
     """What the call would run with, as JSON, with references resolved and defaults
-    applied: what the human decides on. Set with approval_id.
+    applied: what the human decides on. Set with approval_id, and never cut: a call with
+    more than 256 KiB of them fails with reason ARGUMENTS_INVALID.
     """
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultPart]:
@@ -535,9 +540,11 @@ class CriticalStep(_message.Message):
     first step.
     """
     waiting_ns: _builtins.int
-    """From the end of the step before it, or the receipt, to the start of the call."""
+    """From the end of the step before it, or the receipt, to the start of the call's last
+    attempt: earlier attempts count as waiting.
+    """
     running_ns: _builtins.int
-    """From its start to its result."""
+    """From that start to its result; 0 where it was not started."""
     def __init__(
         self,
         *,
@@ -674,13 +681,13 @@ class Approval(_message.Message):
     decision: Global___Decision.ValueType
     """The decision."""
     decided_by: _builtins.str
-    """Who decided."""
+    """Who decided. At most 256 bytes."""
     arguments: _builtins.str
     """Arguments to run with instead of the model's, as JSON text; absent: unchanged. They
-    are validated like the model's; references in them are not resolved.
+    are validated like the model's; references in them are not resolved. At most 256 KiB.
     """
     comment: _builtins.str
-    """What to tell the model about a rejection."""
+    """What to tell the model about a rejection. At most 4 KiB."""
     @_builtins.property
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When it was decided."""

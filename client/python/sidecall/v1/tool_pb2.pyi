@@ -64,7 +64,9 @@ class _ToolHealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolHealth
     """It is known but cannot be called at present."""
 
 class ToolHealth(_ToolHealth, metaclass=_ToolHealthEnumTypeWrapper):
-    """ToolHealth says whether a tool can be called."""
+    """ToolHealth says whether a tool can be called. Breakers are not part of it: the calls
+    of an AVAILABLE tool whose breaker is open end with reason CIRCUIT_OPEN.
+    """
 
 TOOL_HEALTH_UNSPECIFIED: ToolHealth.ValueType  # 0
 """Not used by the server."""

@@ -65,6 +65,7 @@ class GetCapabilitiesResponse(_message.Message):
     REQUEST_RETENTION_FIELD_NUMBER: _builtins.int
     DURABLE_REQUESTS_FIELD_NUMBER: _builtins.int
     SESSION_RETENTION_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """Version of the sidecar, as in SemVer 2.0."""
     max_calls_per_batch: _builtins.int
@@ -89,6 +90,8 @@ class GetCapabilitiesResponse(_message.Message):
     """
     durable_requests: _builtins.bool
     """Whether request_ids, idempotency_keys and approvals survive the sidecar's process."""
+    instance_id: _builtins.str
+    """Differs with each start of the sidecar. See ExecuteBatchRequest.sent_to_instance."""
     @_builtins.property
     def api_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """API versions served, oldest first, for example "v1"."""
@@ -116,11 +119,15 @@ class GetCapabilitiesResponse(_message.Message):
 
     @_builtins.property
     def request_retention(self) -> _duration_pb2.Duration:
-        """Time after its last use for which a request_id or an idempotency_key is remembered."""
+        """Time after its last use for which a request_id or an idempotency_key is remembered;
+        less where requests are not durable and too many are remembered.
+        """
 
     @_builtins.property
     def session_retention(self) -> _duration_pb2.Duration:
-        """Time after its last use for which a session is remembered."""
+        """Time after its last use for which a session is remembered; less where sessions keep
+        too much.
+        """
 
     def __init__(
         self,
@@ -143,10 +150,11 @@ class GetCapabilitiesResponse(_message.Message):
         request_retention: _duration_pb2.Duration | None = ...,
         durable_requests: _builtins.bool = ...,
         session_retention: _duration_pb2.Duration | None = ...,
+        instance_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_attempt_timeout", b"default_attempt_timeout", "default_queue_timeout", b"default_queue_timeout", "request_retention", b"request_retention", "session_retention", b"session_retention", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_versions", b"api_versions", "default_attempt_timeout", b"default_attempt_timeout", "default_max_response_bytes", b"default_max_response_bytes", "default_queue_timeout", b"default_queue_timeout", "durable_requests", b"durable_requests", "features", b"features", "max_argument_depth", b"max_argument_depth", "max_batch_concurrency", b"max_batch_concurrency", "max_calls_per_batch", b"max_calls_per_batch", "max_concurrency", b"max_concurrency", "max_message_bytes", b"max_message_bytes", "max_open_batches", b"max_open_batches", "max_processes", b"max_processes", "max_threads", b"max_threads", "request_retention", b"request_retention", "server_version", b"server_version", "session_retention", b"session_retention", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_versions", b"api_versions", "default_attempt_timeout", b"default_attempt_timeout", "default_max_response_bytes", b"default_max_response_bytes", "default_queue_timeout", b"default_queue_timeout", "durable_requests", b"durable_requests", "features", b"features", "instance_id", b"instance_id", "max_argument_depth", b"max_argument_depth", "max_batch_concurrency", b"max_batch_concurrency", "max_calls_per_batch", b"max_calls_per_batch", "max_concurrency", b"max_concurrency", "max_message_bytes", b"max_message_bytes", "max_open_batches", b"max_open_batches", "max_processes", b"max_processes", "max_threads", b"max_threads", "request_retention", b"request_retention", "server_version", b"server_version", "session_retention", b"session_retention", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,6 +257,7 @@ class ExecuteBatchRequest(_message.Message):
     MAX_RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
     DISABLE_REFERENCES_FIELD_NUMBER: _builtins.int
     APPROVALS_FIELD_NUMBER: _builtins.int
+    SENT_TO_INSTANCE_FIELD_NUMBER: _builtins.int
     mode: _execution_pb2.ExecutionMode.ValueType
     """How the calls are ordered against each other. Default: PARALLEL."""
     on_failure: _execution_pb2.FailurePolicy.ValueType
@@ -259,19 +268,32 @@ class ExecuteBatchRequest(_message.Message):
     """
     request_id: _builtins.str
     """Key under which the batch may be sent again without running a call twice; a UUID,
-    for example. At most 256 bytes. Feature "request_id".
+    for example. At most 256 bytes. It belongs to the client's identity: the value of its
+    "authorization" metadata, or that of all clients without one. Where a token has been
+    replaced by another one, what was sent with the old one is not found any more.
+    Feature "request_id".
     """
     session_id: _builtins.str
     """Session whose earlier results may be referenced, and to which those of this batch
-    are added. Other callers cannot read it. At most 256 bytes. Feature "sessions".
+    are added. It belongs to the client's identity, as request_id does. At most 256
+    bytes. Feature "sessions".
     """
     max_response_bytes: _builtins.int
     """Bytes that the results may take together; 0 means
     GetCapabilitiesResponse.default_max_response_bytes. Contents that do not fit are
     cut, the largest first: head and tail are kept, and ToolResult.truncated is set.
+    What a human decides on is never cut: where even that does not help, the largest
+    approval_arguments are left out with their approval_id, and content says so.
     """
     disable_references: _builtins.bool
     """Turns references off for this batch: argument strings are passed as they are."""
+    sent_to_instance: _builtins.str
+    """Set when the batch is sent again: GetCapabilitiesResponse.instance_id of the sidecar
+    that the first send went to, read before that send. A sidecar that is another
+    instance, that does not know the request_id and whose requests are not durable refuses
+    with FAILED_PRECONDITION and reason REQUEST_FORGOTTEN: nobody knows what has run.
+    Leave it empty where every earlier send was refused or never left the client.
+    """
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.ToolCall]:
         """The calls, in the order in which the model made them. None is allowed."""
@@ -306,10 +328,11 @@ class ExecuteBatchRequest(_message.Message):
         max_response_bytes: _builtins.int = ...,
         disable_references: _builtins.bool = ...,
         approvals: _abc.Iterable[_execution_pb2.Approval] | None = ...,
+        sent_to_instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "calls", b"calls", "context", b"context", "disable_references", b"disable_references", "max_concurrency", b"max_concurrency", "max_response_bytes", b"max_response_bytes", "mode", b"mode", "on_failure", b"on_failure", "request_id", b"request_id", "session_id", b"session_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "calls", b"calls", "context", b"context", "disable_references", b"disable_references", "max_concurrency", b"max_concurrency", "max_response_bytes", b"max_response_bytes", "mode", b"mode", "on_failure", b"on_failure", "request_id", b"request_id", "sent_to_instance", b"sent_to_instance", "session_id", b"session_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -431,6 +454,7 @@ class StreamStart(_message.Message):
     MAX_RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
     DISABLE_REFERENCES_FIELD_NUMBER: _builtins.int
     APPROVALS_FIELD_NUMBER: _builtins.int
+    SENT_TO_INSTANCE_FIELD_NUMBER: _builtins.int
     mode: _execution_pb2.ExecutionMode.ValueType
     """See ExecuteBatchRequest.mode."""
     on_failure: _execution_pb2.FailurePolicy.ValueType
@@ -445,6 +469,8 @@ class StreamStart(_message.Message):
     """Bytes that one result, and one message of events, may take."""
     disable_references: _builtins.bool
     """See ExecuteBatchRequest.disable_references."""
+    sent_to_instance: _builtins.str
+    """See ExecuteBatchRequest.sent_to_instance."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """See ExecuteBatchRequest.timeout."""
@@ -470,10 +496,11 @@ class StreamStart(_message.Message):
         max_response_bytes: _builtins.int = ...,
         disable_references: _builtins.bool = ...,
         approvals: _abc.Iterable[_execution_pb2.Approval] | None = ...,
+        sent_to_instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "context", b"context", "disable_references", b"disable_references", "max_concurrency", b"max_concurrency", "max_response_bytes", b"max_response_bytes", "mode", b"mode", "on_failure", b"on_failure", "request_id", b"request_id", "session_id", b"session_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "context", b"context", "disable_references", b"disable_references", "max_concurrency", b"max_concurrency", "max_response_bytes", b"max_response_bytes", "mode", b"mode", "on_failure", b"on_failure", "request_id", b"request_id", "sent_to_instance", b"sent_to_instance", "session_id", b"session_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

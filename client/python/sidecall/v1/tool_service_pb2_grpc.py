@@ -110,7 +110,10 @@ class ToolServiceServicer(object):
         A client that cancels the RPC or loses its connection cancels the batch; where the
         batch has a request_id, only what has not started.
 
-        A batch that is sent again with the same request_id runs no completed call again:
+        A batch that is sent again with the same request_id runs no completed call again, as
+        long as the sidecar remembers it: for GetCapabilitiesResponse.request_retention, and
+        across its restart only with durable_requests. That is why a batch that is sent again
+        SHOULD say sent_to_instance.
         * a call that completed keeps its outcome (ToolResult.replayed);
         * one in flight is joined, also by a second send while the first is still open;
         * one that never started runs;
@@ -121,9 +124,10 @@ class ToolServiceServicer(object):
 
         A call whose tool needs approval ends with reason APPROVAL_REQUIRED and an
         approval_id, and does not count as a failure for STOP. Its dependants end with
-        DEPENDENCY_FAILED, the later calls of a SEQUENTIAL batch with APPROVAL_REQUIRED and
-        no id. The batch sent again with ExecuteBatchResponse.request_id and the decisions
-        in `approvals` runs what has not started.
+        DEPENDENCY_FAILED; the later calls of a SEQUENTIAL batch, and those after it in its
+        lane, with APPROVAL_REQUIRED and no id. The batch sent again with
+        ExecuteBatchResponse.request_id and the decisions in `approvals` runs what has not
+        started.
 
         Status codes (no call was started):
         * INVALID_ARGUMENT: the request is malformed: more calls than
@@ -147,6 +151,8 @@ class ToolServiceServicer(object):
         * FAILED_PRECONDITION (reason APPROVAL_UNKNOWN): a decision names an approval_id
         that this request does not have, or no longer: it was never given, or the sidecar
         has forgotten it. Nothing runs; make the calls anew.
+        * FAILED_PRECONDITION (reason REQUEST_FORGOTTEN): see sent_to_instance. Nothing runs
+        now, but nobody knows what the earlier send has run: find out first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +177,10 @@ class ToolServiceServicer(object):
         An id counts as repeated only among the calls that are known when a reference to
         it is resolved: at once where the call that it names has been sent, else at the
         seal. A call that comes later with the same id changes nothing.
+
+        A turn with a request_id that was abandoned before its seal is remembered too. A
+        client whose calls differ from those that it had sent, in content or position, MUST
+        use a new request_id.
 
         The server sends one `accepted` event, events of each call, exactly one
         `result` event per call in order of completion, and one `summary` last. Events

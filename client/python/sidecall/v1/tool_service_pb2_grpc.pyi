@@ -69,7 +69,10 @@ class ToolServiceStub:
     A client that cancels the RPC or loses its connection cancels the batch; where the
     batch has a request_id, only what has not started.
 
-    A batch that is sent again with the same request_id runs no completed call again:
+    A batch that is sent again with the same request_id runs no completed call again, as
+    long as the sidecar remembers it: for GetCapabilitiesResponse.request_retention, and
+    across its restart only with durable_requests. That is why a batch that is sent again
+    SHOULD say sent_to_instance.
     * a call that completed keeps its outcome (ToolResult.replayed);
     * one in flight is joined, also by a second send while the first is still open;
     * one that never started runs;
@@ -80,9 +83,10 @@ class ToolServiceStub:
 
     A call whose tool needs approval ends with reason APPROVAL_REQUIRED and an
     approval_id, and does not count as a failure for STOP. Its dependants end with
-    DEPENDENCY_FAILED, the later calls of a SEQUENTIAL batch with APPROVAL_REQUIRED and
-    no id. The batch sent again with ExecuteBatchResponse.request_id and the decisions
-    in `approvals` runs what has not started.
+    DEPENDENCY_FAILED; the later calls of a SEQUENTIAL batch, and those after it in its
+    lane, with APPROVAL_REQUIRED and no id. The batch sent again with
+    ExecuteBatchResponse.request_id and the decisions in `approvals` runs what has not
+    started.
 
     Status codes (no call was started):
     * INVALID_ARGUMENT: the request is malformed: more calls than
@@ -106,6 +110,8 @@ class ToolServiceStub:
     * FAILED_PRECONDITION (reason APPROVAL_UNKNOWN): a decision names an approval_id
       that this request does not have, or no longer: it was never given, or the sidecar
       has forgotten it. Nothing runs; make the calls anew.
+    * FAILED_PRECONDITION (reason REQUEST_FORGOTTEN): see sent_to_instance. Nothing runs
+      now, but nobody knows what the earlier send has run: find out first.
     """
     StreamBatch: _grpc.StreamStreamMultiCallable[_tool_service_pb2.StreamBatchRequest, _tool_service_pb2.StreamBatchResponse]
     """StreamBatch executes one turn whose calls are sent while the model is still
@@ -126,6 +132,10 @@ class ToolServiceStub:
     An id counts as repeated only among the calls that are known when a reference to
     it is resolved: at once where the call that it names has been sent, else at the
     seal. A call that comes later with the same id changes nothing.
+
+    A turn with a request_id that was abandoned before its seal is remembered too. A
+    client whose calls differ from those that it had sent, in content or position, MUST
+    use a new request_id.
 
     The server sends one `accepted` event, events of each call, exactly one
     `result` event per call in order of completion, and one `summary` last. Events
@@ -178,7 +188,10 @@ class ToolServiceAsyncStub(ToolServiceStub):
     A client that cancels the RPC or loses its connection cancels the batch; where the
     batch has a request_id, only what has not started.
 
-    A batch that is sent again with the same request_id runs no completed call again:
+    A batch that is sent again with the same request_id runs no completed call again, as
+    long as the sidecar remembers it: for GetCapabilitiesResponse.request_retention, and
+    across its restart only with durable_requests. That is why a batch that is sent again
+    SHOULD say sent_to_instance.
     * a call that completed keeps its outcome (ToolResult.replayed);
     * one in flight is joined, also by a second send while the first is still open;
     * one that never started runs;
@@ -189,9 +202,10 @@ class ToolServiceAsyncStub(ToolServiceStub):
 
     A call whose tool needs approval ends with reason APPROVAL_REQUIRED and an
     approval_id, and does not count as a failure for STOP. Its dependants end with
-    DEPENDENCY_FAILED, the later calls of a SEQUENTIAL batch with APPROVAL_REQUIRED and
-    no id. The batch sent again with ExecuteBatchResponse.request_id and the decisions
-    in `approvals` runs what has not started.
+    DEPENDENCY_FAILED; the later calls of a SEQUENTIAL batch, and those after it in its
+    lane, with APPROVAL_REQUIRED and no id. The batch sent again with
+    ExecuteBatchResponse.request_id and the decisions in `approvals` runs what has not
+    started.
 
     Status codes (no call was started):
     * INVALID_ARGUMENT: the request is malformed: more calls than
@@ -215,6 +229,8 @@ class ToolServiceAsyncStub(ToolServiceStub):
     * FAILED_PRECONDITION (reason APPROVAL_UNKNOWN): a decision names an approval_id
       that this request does not have, or no longer: it was never given, or the sidecar
       has forgotten it. Nothing runs; make the calls anew.
+    * FAILED_PRECONDITION (reason REQUEST_FORGOTTEN): see sent_to_instance. Nothing runs
+      now, but nobody knows what the earlier send has run: find out first.
     """
     StreamBatch: _aio.StreamStreamMultiCallable[_tool_service_pb2.StreamBatchRequest, _tool_service_pb2.StreamBatchResponse]  # type: ignore[assignment]
     """StreamBatch executes one turn whose calls are sent while the model is still
@@ -235,6 +251,10 @@ class ToolServiceAsyncStub(ToolServiceStub):
     An id counts as repeated only among the calls that are known when a reference to
     it is resolved: at once where the call that it names has been sent, else at the
     seal. A call that comes later with the same id changes nothing.
+
+    A turn with a request_id that was abandoned before its seal is remembered too. A
+    client whose calls differ from those that it had sent, in content or position, MUST
+    use a new request_id.
 
     The server sends one `accepted` event, events of each call, exactly one
     `result` event per call in order of completion, and one `summary` last. Events
@@ -302,7 +322,10 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         A client that cancels the RPC or loses its connection cancels the batch; where the
         batch has a request_id, only what has not started.
 
-        A batch that is sent again with the same request_id runs no completed call again:
+        A batch that is sent again with the same request_id runs no completed call again, as
+        long as the sidecar remembers it: for GetCapabilitiesResponse.request_retention, and
+        across its restart only with durable_requests. That is why a batch that is sent again
+        SHOULD say sent_to_instance.
         * a call that completed keeps its outcome (ToolResult.replayed);
         * one in flight is joined, also by a second send while the first is still open;
         * one that never started runs;
@@ -313,9 +336,10 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A call whose tool needs approval ends with reason APPROVAL_REQUIRED and an
         approval_id, and does not count as a failure for STOP. Its dependants end with
-        DEPENDENCY_FAILED, the later calls of a SEQUENTIAL batch with APPROVAL_REQUIRED and
-        no id. The batch sent again with ExecuteBatchResponse.request_id and the decisions
-        in `approvals` runs what has not started.
+        DEPENDENCY_FAILED; the later calls of a SEQUENTIAL batch, and those after it in its
+        lane, with APPROVAL_REQUIRED and no id. The batch sent again with
+        ExecuteBatchResponse.request_id and the decisions in `approvals` runs what has not
+        started.
 
         Status codes (no call was started):
         * INVALID_ARGUMENT: the request is malformed: more calls than
@@ -339,6 +363,8 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         * FAILED_PRECONDITION (reason APPROVAL_UNKNOWN): a decision names an approval_id
           that this request does not have, or no longer: it was never given, or the sidecar
           has forgotten it. Nothing runs; make the calls anew.
+        * FAILED_PRECONDITION (reason REQUEST_FORGOTTEN): see sent_to_instance. Nothing runs
+          now, but nobody knows what the earlier send has run: find out first.
         """
 
     @_abc_1.abstractmethod
@@ -365,6 +391,10 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         An id counts as repeated only among the calls that are known when a reference to
         it is resolved: at once where the call that it names has been sent, else at the
         seal. A call that comes later with the same id changes nothing.
+
+        A turn with a request_id that was abandoned before its seal is remembered too. A
+        client whose calls differ from those that it had sent, in content or position, MUST
+        use a new request_id.
 
         The server sends one `accepted` event, events of each call, exactly one
         `result` event per call in order of completion, and one `summary` last. Events
