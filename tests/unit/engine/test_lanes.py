@@ -265,25 +265,26 @@ async def test_who_waits_too_long_for_its_lane_leaves_it() -> None:
         b.assert_idle()
 
 
-async def test_the_queue_clock_goes_on_when_the_lane_is_there() -> None:
-    """Calls get their lanes in another order than that in which they became ready."""
+async def test_who_gets_its_lane_late_has_no_more_time_to_wait_for_room() -> None:
     stage = Stage()
-    async with bench(bound("tool", stage, lane=LANE, queue_timeout_s=5.0, max_concurrency=1)) as b:
-        await b.start([on("a", "holds")])
-        await b.clock.advance(1)
-        turn = await b.start([on("a", "1"), on("g", "go")])
-        assert stage.running == ["holds"]
+    tools = (
+        bound("tool", stage, lane=LANE, queue_timeout_s=5.0, max_concurrency=1),
+        bound("free", stage, lane=LANE),
+    )
+    async with bench(*tools) as b:
+        await b.start([on("a", "holds", "free"), on("busy", "busy")])
+        turn = await b.start(
+            [on("x", "first", "free"), on("a", "1"), on("b", "2", depends_on=("first",))]
+        )
         await b.clock.advance(2)
-        late = await b.start([on("b", "2")])
+        await stage.end("first")
         await b.clock.advance(1)
-        await stage.end("holds")  # "go" has waited for room before "1" has its lane
-        assert stage.running == ["go"]
+        await stage.end("holds")  # now both wait for room, and "2" came first
         await b.clock.advance(2)
-        assert b.engine.statistics().queued == 1  # "1" has left after its five seconds
-        await stage.end("go")
-        assert reasons(turn.calls()) == ["QUEUE_TIMEOUT", "OK"]
-        await stage.end("2")
-        assert reasons(late.calls()) == ["OK"]
+        batch = next(batch for batch in b.engine._open if len(batch.calls) == 3)
+        assert reasons([batch.calls[1]]) == ["QUEUE_TIMEOUT"]
+        await stage.end("busy", "2")
+        assert reasons(turn.calls()) == ["OK", "QUEUE_TIMEOUT", "OK"]
         b.assert_idle()
 
 

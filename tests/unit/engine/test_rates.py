@@ -251,13 +251,24 @@ async def test_nothing_is_armed_when_nobody_waits_any_more() -> None:
         b.assert_idle()
 
 
-async def test_a_deadline_that_comes_while_waiting_ends_the_wait() -> None:
+@pytest.mark.parametrize("reason", ["BATCH_DEADLINE", "CALL_DEADLINE", "QUEUE_TIMEOUT"])
+async def test_a_time_that_is_over_while_waiting_ends_the_wait(reason: str) -> None:
     gate = Gate()
-    async with bench(bound("tool", gate, rate=per_second(), max_concurrency=1)) as b:
-        turn = await b.start(calls_of("tool", 2), timeout_s=5)
+    tool = bound(
+        "tool", gate, rate=per_second(), max_concurrency=1, queue_timeout_s=5, timeout_s=99
+    )
+    async with bench(tool) as b:
+        own_s = 5.0 if reason == "CALL_DEADLINE" else None
+        batch_ns = b.clock.now_ns() + 5 * SECOND_NS if reason == "BATCH_DEADLINE" else None
+        turn = await b.start(
+            [ToolCall("", "tool"), ToolCall("", "tool", timeout_s=own_s)], deadline_ns=batch_ns
+        )
         await b.clock.advance(5)  # the rate would have let it start, the first call did not
+        assert b.engine.statistics().queued == 0
+        gate.open(0)
+        await settle()
 
-        assert reasons(turn.calls()) == ["BATCH_DEADLINE", "BATCH_DEADLINE"]
+        assert reasons(turn.calls())[1] == reason
         assert turn.calls()[1].attempt == 0
         b.assert_idle()
 

@@ -10,6 +10,7 @@ from tests.support.policies import (
     READ_ONLY,
     SECOND_NS,
     Script,
+    Stage,
     Watch,
     broken,
     no_worker,
@@ -367,6 +368,19 @@ async def test_a_stop_during_the_wait_leaves_the_failure() -> None:
         assert (first.attempt, first.failed_attempts) == (1, ())
         await clock.advance(5)
         assert script.attempts == [1, 1]
+        b.assert_idle()
+
+
+async def test_after_a_stop_nothing_is_tried_again() -> None:
+    stage = Stage()
+    async with bench(bound("tool", stage, retry=retry(), **READ_ONLY), random=half) as b:
+        turn = await b.start(
+            [ToolCall("1", "tool"), ToolCall("2", "tool")], on_failure=OnFailure.STOP
+        )
+        await stage.end("1", outcome=broken())
+        await stage.end("2", outcome=unavailable())
+        assert reasons(turn.calls()) == ["TOOL_FAILED"] * 2
+        assert turn.calls()[1].attempt == 1
         b.assert_idle()
 
 
