@@ -10,6 +10,8 @@ from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.digests import arguments_digest, call_digest
 from sidecall_server.engine.ledger import Ledger
 from sidecall_server.engine.log import Entry, Log
+from sidecall_server.policy.argument_text import ArgumentsError, parse
+from sidecall_server.policy.build import ToolPolicies
 
 
 class Approvals:
@@ -18,16 +20,19 @@ class Approvals:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def ask(self, batch: Batch, call: Call, values: Arguments) -> str | Failure | None:
+    def ask(
+        self, batch: Batch, call: Call, values: Arguments, policies: ToolPolicies
+    ) -> Arguments | Failure:
         """What a human says about a call.
 
         Args:
             batch: Its batch.
             call: The call.
             values: What it would run with.
+            policies: Its tool.
 
         Returns:
-            JSON text to run with instead, None where it may run as it is, or why it must not.
+            What to run it with, or why it must not run.
         """
         log = self._log(batch)
         entry = log.entries.get(call.index)
@@ -38,6 +43,10 @@ class Approvals:
         decision = None if asked is None else asked.decision
         if asked is not None and decision is None and asked.id in batch.options.approvals:
             decision = batch.options.approvals[asked.id]
+            mistake = _mistake(decision, call, policies)
+            if mistake is not None:
+                # A slip of the pen is no decision: the question stays.
+                return self._asked(call, asked, values, f" {mistake}")
             self._ledger.decide(log, call.index, decision)
         if decision is not None and not decision.approved:
             return _rejected(call, decision)
@@ -45,16 +54,21 @@ class Approvals:
         if asked is None or asked.digest != digest:
             asked = entry.approval = PendingApproval(secrets.token_urlsafe(16), digest)
             decision = None
-        if decision is not None:
-            return decision.arguments
+        if decision is None:
+            return self._asked(call, asked, values)
+        return values if decision.arguments is None else edited(policies, call, decision.arguments)
+
+    def _asked(
+        self, call: Call, asked: PendingApproval, values: Arguments, why: str = ""
+    ) -> Failure:
         text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
         call.asked = Asked(asked.id, text.encode("utf-8", "backslashreplace").decode())
         return not_started(
             Reason.APPROVAL_REQUIRED,
-            f"Not run: a person has to approve this call of {call.request.name!r} first.",
+            f"Not run: a person has to approve this call of {call.request.name!r} first.{why}",
         )
 
-    def edited(self, batch: Batch, call: Call) -> str | None:
+    def edits(self, batch: Batch, call: Call) -> str | None:
         """JSON text that a human gave a call that runs; None where it runs as it is."""
         entry = self._log(batch).entries.get(call.index)
         if entry is None or entry.approval is None or entry.approval.decision is None:
@@ -76,3 +90,23 @@ def _rejected(call: Call, decision: Approval) -> Failure:
         Reason.APPROVAL_REJECTED,
         f"Not run: the call of {call.request.name!r} was rejected{by}.{comment}",
     )
+
+
+def edited(policies: ToolPolicies, call: Call, text: str) -> Arguments | Failure:
+    """Arguments that a human gave a call; references in them are text."""
+    try:
+        values = parse(text, policies.arguments.max_depth)
+    except ArgumentsError as error:
+        return not_started(Reason.ARGUMENTS_INVALID, f"The edited arguments: {error}.")
+    return policies.arguments.checked(call, values)
+
+
+def _mistake(decision: Approval, call: Call, policies: ToolPolicies) -> str | None:
+    """What is wrong with the arguments that a decision gives; None where nothing is."""
+    if not decision.approved or decision.arguments is None:
+        return None
+    if not decision.arguments.strip():
+        return "The edited arguments were not taken: they are empty; {} stands for none."
+    values = edited(policies, call, decision.arguments)
+    failure = values if isinstance(values, Failure) else policies.arguments.set(call, values)
+    return None if failure is None else f"The edited arguments were not taken: {failure.message}"

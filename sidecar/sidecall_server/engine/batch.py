@@ -216,9 +216,7 @@ class Batch:
             return
         call.ready_ns = now_ns
         if not self.independent:
-            sealed_ns = self.sealed_ns if call.index in self.held else 0
-            in_turn = self.options.mode is Mode.SEQUENTIAL
-            account_before(call, self.calls, self.edges, self.order, sealed_ns, in_turn=in_turn)
+            account_before(self, call, now_ns)
         name = call.request.name
         flow = self.flows.get(name) or self._flow(name)
         if self.log is not None or (
@@ -323,6 +321,8 @@ class Batch:
             outcome = known_instead(call, outcome, self.log, self.tools)
         if call.failed_attempts and type(outcome) is not Success:
             outcome = with_effects_of_attempts(call, outcome)
+        if not call.ready_ns:
+            account_before(self, call, now_ns)
         call.outcome = outcome
         call.finished_ns = now_ns
         self._unfinished -= 1
@@ -362,7 +362,7 @@ class Batch:
 
     def _tell_plan(self, call: Call, outcome: Outcome) -> None:
         if isinstance(outcome, Failure) and outcome.reason is Reason.APPROVAL_REQUIRED:
-            if self.options.mode is Mode.SEQUENTIAL:
+            if self.options.mode is Mode.SEQUENTIAL and self._stopped is _STOPPED:
                 self._stopped = not_started(
                     Reason.APPROVAL_REQUIRED,
                     f"Not run: the call @{call.index + 1}, which comes before it, waits for a "

@@ -1,9 +1,9 @@
 """What calls wait for, and how long, at a constant cost per call."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
-from sidecall_server.core.call import BlockCause, Call
+from sidecall_server.core.call import BatchOptions, BlockCause, Call, Mode
 
 
 class Mark(NamedTuple):
@@ -63,38 +63,48 @@ def add_blocked(call: Call, cause: BlockCause, time_ns: int) -> None:
     call.blocked_ns[cause] = call.blocked_ns.get(cause, 0) + time_ns
 
 
-def account_before(
-    call: Call,
-    calls: Mapping[int, Call],
-    edges: Mapping[int, Sequence[int]],
-    order: Mapping[int, Sequence[int]],
-    sealed_ns: int,
-    *,
-    in_turn: bool,
-) -> None:
-    """Books the time before a call became ready.
+class Waiting(Protocol):
+    """What the calls of a batch wait for before they are ready.
 
-    Args:
-        call: The call.
-        calls: All calls of its batch.
+    Attributes:
+        options: What holds for all calls.
+        calls: The calls by position.
         edges: The calls that each call depends on, for those that have any.
         order: The calls that each call comes after in its lane, for those that have any.
-        sealed_ns: When the seal came that it waited for; 0 where it did not.
-        in_turn: Whether the calls run one at a time.
+        held: Calls that wait for the seal, or did.
+        sealed_ns: When the seal came; 0 before.
     """
-    index, received_ns = call.index, call.received_ns
+
+    options: BatchOptions
+    calls: dict[int, Call]
+    edges: dict[int, list[int]]
+    order: dict[int, list[int]]
+    held: set[int]
+    sealed_ns: int
+
+
+def account_before(batch: Waiting, call: Call, until_ns: int) -> None:
+    """Books the time before a call became ready, or final without that."""
+    index, received_ns, calls = call.index, call.received_ns, batch.calls
     since_ns = received_ns
-    if index in edges:
-        since_ns = max(received_ns, *[calls[i].finished_ns for i in edges[index]])
-        if since_ns > received_ns:
-            add_blocked(call, BlockCause.REFERENCE, since_ns - received_ns)
-    if sealed_ns > received_ns:
-        add_blocked(call, BlockCause.SEAL, sealed_ns - received_ns)
-        since_ns = max(since_ns, sealed_ns)
-    if index in order:
-        last_ns = max(calls[i].finished_ns for i in order[index])
-        if last_ns > since_ns:
-            add_blocked(call, BlockCause.LANE, last_ns - since_ns)
-            since_ns = last_ns
-    if in_turn and call.ready_ns > since_ns:
-        add_blocked(call, BlockCause.ORDER, call.ready_ns - since_ns)
+
+    def book(cause: BlockCause, end_ns: int) -> None:
+        nonlocal since_ns
+        if end_ns > since_ns:
+            add_blocked(call, cause, end_ns - since_ns)
+            since_ns = end_ns
+
+    def last_end_ns(before: Iterable[int]) -> int:
+        return max(calls[i].finished_ns or until_ns for i in before)
+
+    if index in batch.edges:
+        book(BlockCause.REFERENCE, last_end_ns(batch.edges[index]))
+    if index in batch.held:
+        waited_ns = (batch.sealed_ns or until_ns) - received_ns
+        if waited_ns > 0:
+            add_blocked(call, BlockCause.SEAL, waited_ns)
+        since_ns = max(since_ns, received_ns + waited_ns)
+    if index in batch.order:
+        book(BlockCause.LANE, last_end_ns(batch.order[index]))
+    if batch.options.mode is Mode.SEQUENTIAL:
+        book(BlockCause.ORDER, until_ns)

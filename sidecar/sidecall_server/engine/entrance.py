@@ -21,7 +21,7 @@ from sidecall_server.core.outcome import (
 from sidecall_server.core.ports import Clock
 from sidecall_server.core.tool import Sharing
 from sidecall_server.engine.admission import Flow
-from sidecall_server.engine.approvals import Approvals
+from sidecall_server.engine.approvals import Approvals, edited
 from sidecall_server.engine.aside import Wait
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.deadlines import queued_since
@@ -31,9 +31,7 @@ from sidecall_server.engine.lanes import Lanes
 from sidecall_server.engine.ledger import Ledger
 from sidecall_server.engine.log import Entry, Log
 from sidecall_server.engine.supervision import Supervision
-from sidecall_server.policy.argument_text import ArgumentsError, parse
 from sidecall_server.policy.breaker import BreakerState
-from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.sharing import ResultCache, call_key
 
 
@@ -203,10 +201,10 @@ class Entrance:
         if isinstance(checked, Failure):
             batch.finish_unplaced(call, checked)
             return
-        if policies.lane is not None and policies.spec.lane is not None:
+        if policies.lane is not None:
             # Without a key nobody knows what it touches: such calls at least wait for each other.
             key = policies.lane.of(checked)
-            self.supervise(call).lane_key = policies.spec.lane.template if key is None else key
+            self.supervise(call).lane_key = policies.lane.skeleton if key is None else key
         self._identify(batch, flow, call, checked)
 
     def _arguments(self, batch: Batch, flow: Flow, call: Call) -> Arguments | Failure:
@@ -232,10 +230,7 @@ class Entrance:
         failure = flow.entry.arguments.set(call, values)
         if failure is not None:
             return failure
-        answer = self._approvals.ask(batch, call, values)
-        if isinstance(answer, Failure):
-            return answer
-        return values if answer is None else _edited(flow.entry, call, answer)
+        return self._approvals.ask(batch, call, values, flow.entry)
 
     def _identify(self, batch: Batch, flow: Flow, call: Call, values: Arguments) -> None:
         """The idempotency key; then what identical calls share."""
@@ -244,6 +239,9 @@ class Entrance:
             share()
             return
         digest = arguments_digest(values)
+        if not self._ledger.has_room_for_key(call.options, call.request, batch.known.keys):
+            batch.finish_unplaced(call, _NO_ROOM_FOR_KEY)
+            return
         log = self._ledger.key_log(call.options, call.request, digest, batch.known.keys)
         if log.entries[0].digest != digest:
             batch.finish_unplaced(call, _key_reused(call))
@@ -315,12 +313,10 @@ class Entrance:
 
     def _try_again(self, batch: Batch, flow: Flow, call: Call) -> None:
         policies = flow.entry
-        edited = self._approvals.edited(batch, call) if policies.spec.requires_approval else None
+        edits = self._approvals.edits(batch, call) if policies.spec.requires_approval else None
         # Made again: the attempt before may have changed what it was given.
         values = (
-            self._arguments(batch, flow, call)
-            if edited is None
-            else _edited(policies, call, edited)
+            self._arguments(batch, flow, call) if edits is None else edited(policies, call, edits)
         )
         failure = values if isinstance(values, Failure) else policies.arguments.set(call, values)
         if failure is None:
@@ -395,7 +391,7 @@ class Entrance:
         return Failure(
             Reason.RATE_LIMITED,
             f"Not run: {call.request.name!r} may not be started that often. Its turn would come "
-            f"in {wait_ns / 1e9:.3g} s, which is too late for this call.",
+            f"in {_seconds(wait_ns)}, which is too late for this call.",
             ExecutionState.NOT_STARTED,
             retry_after_s=wait_ns / 1e9,
         )
@@ -424,6 +420,11 @@ def _calls_of(flow: Flow) -> int:
     return len(flow.waiting)
 
 
+_NO_ROOM_FOR_KEY = not_started(
+    Reason.TOOL_UNAVAILABLE,
+    "Not run: as many requests and idempotency keys are remembered as there is room for, and "
+    "none of them may be forgotten yet. The call may be made later, or without a key.",
+)
 _DRAINING = not_started(Reason.DRAINING, "The sidecar is shutting down.")
 
 
@@ -437,13 +438,8 @@ def _leave_lane(flow: Flow, call: Call) -> None:
     supervision.leave_lane(call)
 
 
-def _edited(policies: ToolPolicies, call: Call, text: str) -> Arguments | Failure:
-    """Arguments that a human gave a call; references in them are text."""
-    try:
-        values = parse(text, policies.arguments.max_depth)
-    except ArgumentsError as error:
-        return not_started(Reason.ARGUMENTS_INVALID, f"The edited arguments: {error}.")
-    return policies.arguments.checked(call, values)
+def _seconds(time_ns: int) -> str:
+    return f"{time_ns / 1e9:.0f} s" if time_ns >= 10**10 else f"{time_ns / 1e9:.2g} s"
 
 
 def _key_reused(call: Call) -> Failure:

@@ -14,7 +14,7 @@ class LaneMember:
     """A call in a lane.
 
     Attributes:
-        template: What its key is made from.
+        template: What its key is made from: the skeleton of its tool's template.
         key: Its key; None where it waited for a result when the batch was taken in.
         skips_rest: Whether its failure ends the later calls of its key.
     """
@@ -51,7 +51,7 @@ class LaneMembers:
         )
         if values is not None and not waits:
             key = lane.of(values)
-        self.members[call.index] = LaneMember(spec.template, key, spec.skip_rest)
+        self.members[call.index] = LaneMember(lane.skeleton, key, spec.skip_rest)
 
     def predecessors(self, index: int, order: LaneOrder) -> list[int]:
         """The calls that must be final before a call; to be asked in emitted order."""

@@ -28,20 +28,23 @@ class LaneKey:
 
     Attributes:
         fields: Names of the arguments that it reads.
+        skeleton: The template without the names in it: templates that have it in common
+            make the same keys of different arguments.
     """
 
-    __slots__ = ("_head", "_parts", "fields")
+    __slots__ = ("_head", "_parts", "fields", "skeleton")
 
     def __init__(self, template: str) -> None:
         """Reads a template; raises ValueError where it is malformed."""
         self._head, self._parts = _parse(template)
         self.fields = frozenset(path[0] for path, _, _ in self._parts)
+        self.skeleton = self._head + "".join("{}" + literal for _, _, literal in self._parts)
 
     def of(self, arguments: Mapping[str, Any]) -> str | None:
         """The key of a call.
 
         None where an argument that the template names is missing: such a call counts as
-        equal to every key of its template, since nobody knows what it touches.
+        equal to every key of its skeleton, since nobody knows what it touches.
         """
         text = self._head
         for path, escapes, literal in self._parts:

@@ -115,9 +115,11 @@ async def test_edited_arguments(payer: Serving) -> None:
         payer, CALLS[0], CALLS[0], CALLS[0], request_id=first.request_id, approvals=edits
     )
 
-    assert reasons(again.results) == ["OK", "ARGUMENTS_INVALID", "ARGUMENTS_INVALID"]
+    assert reasons(again.results) == ["OK", "APPROVAL_REQUIRED", "APPROVAL_REQUIRED"]
     assert again.results[0].content.endswith("7 EUR to $ref:p")
-    assert list(violations(again.results[2])) == ["/payment/cents"]
+    assert [r.approval_id for r in again.results[1:]] == [r.approval_id for r in first.results[1:]]
+    assert "The edited arguments were not taken" in again.results[2].content
+    assert "/payment/cents" in again.results[2].content
 
 
 async def test_nobody_is_asked_about_what_the_tool_would_refuse(payer: Serving) -> None:

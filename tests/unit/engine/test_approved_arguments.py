@@ -65,13 +65,17 @@ async def test_edited_arguments_are_validated(edited: str) -> None:
         turn = await b.start([pay()])
         again = await resend(b, [pay()], turn, decide(turn.calls()[0], arguments=edited))
 
-        failure = failure_of(again.calls()[0])
-        assert failure.reason is Reason.ARGUMENTS_INVALID
+        asked = again.calls()[0]
+        failure = failure_of(asked)
+        assert failure.reason is Reason.APPROVAL_REQUIRED
         assert failure.state is ExecutionState.NOT_STARTED
+        assert "The edited arguments were not taken" in failure.message
         assert len(runs) == 0
-        for later in ({}, decide(turn.calls()[0])):  # the first decision holds
-            last = await resend(b, [pay()], turn, later)
-            assert reasons(last.calls()) == ["ARGUMENTS_INVALID"]
+        assert asked.asked == turn.calls()[0].asked
+        # A slip of the pen is no decision.
+        last = await resend(b, [pay()], turn, decide(asked))
+        await runs[0].finish("paid")
+        assert text_of(last.calls()[0]) == "paid"
         b.assert_idle()
 
 
