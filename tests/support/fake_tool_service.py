@@ -85,6 +85,7 @@ class FakeToolService(ToolServiceServicer):
             those that end the next ExecuteBatch RPCs once their calls have run.
         requests: What is remembered of each request_id.
         page_size: Tools per page.
+        instance_id: Its instance; empty for a sidecar that does not tell.
         metadata: Metadata of each RPC.
         address: Where to listen.
         endpoint: Where clients connect to.
@@ -99,6 +100,7 @@ class FakeToolService(ToolServiceServicer):
         self.failures: dict[str, list[RpcFailure]] = {}
         self.requests: dict[str, FakeRequest] = {}
         self.page_size = page_size
+        self.instance_id = "fake-1"
         self.metadata: list[dict[str, Any]] = []
         self.address = "127.0.0.1:0"
         self.endpoint = ""
@@ -123,7 +125,9 @@ class FakeToolService(ToolServiceServicer):
         self, request: GetCapabilitiesRequest, context: Any
     ) -> GetCapabilitiesResponse:
         await self._maybe_fail("GetCapabilities", context)
-        return GetCapabilitiesResponse(server_version="0.0.0-fake", features=["stream_batch"])
+        return GetCapabilitiesResponse(
+            server_version="0.0.0-fake", features=["stream_batch"], instance_id=self.instance_id
+        )
 
     async def ListTools(  # noqa: N802  the contract's name
         self, request: ListToolsRequest, context: Any

@@ -1,7 +1,8 @@
 """The asyncio client."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
@@ -16,6 +17,8 @@ from sidecall._requests import (
     ToolPages,
     batch_request,
     batch_results,
+    forgets_instance,
+    mark_sent_again,
     stream_start,
 )
 from sidecall._retry import Attempts
@@ -47,8 +50,9 @@ class AsyncClient:
         max_message_bytes: Largest message sent or received; by default the environment's
             SIDECALL_MAX_INBOUND_MESSAGE_BYTES, then 16 MiB.
         retries: How often an RPC is sent again where that certainly runs no call twice: it
-            started nothing, or has a `request_id`. Pauses grow from 0.1 to 2 seconds; RPCs
-            end at their timeout all the same.
+            started nothing, or has a `request_id` that the sidecar knows, or refuses where it
+            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds; RPCs end at
+            their timeout all the same.
 
     Raises:
         ValueError: An argument or a variable makes no sense.
@@ -74,6 +78,7 @@ class AsyncClient:
         self._retries = retries
         self._channel: grpc.aio.Channel | None = None
         self._cached_stub: ToolServiceAsyncStub | None = None
+        self._instance_id = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,9 +123,7 @@ class AsyncClient:
         Raises:
             SidecallError: The RPC failed.
         """
-        return await self._invoke(
-            self._stub.GetCapabilities, GetCapabilitiesRequest(), timeout, repeatable=True
-        )
+        return await self._repeat(self._stub.GetCapabilities, GetCapabilitiesRequest(), timeout)
 
     async def list_tools(self, *, timeout: Timeout | None = None) -> list[Tool]:
         """Returns all tools that the caller may use, ordered by name.
@@ -134,11 +137,7 @@ class AsyncClient:
         pages = ToolPages()
         while not pages.done:
             try:
-                pages.add(
-                    await self._invoke(
-                        self._stub.ListTools, pages.request(), timeout, repeatable=True
-                    )
-                )
+                pages.add(await self._repeat(self._stub.ListTools, pages.request(), timeout))
             except SidecallError as error:
                 pages.restart(error)
         return pages.tools
@@ -153,7 +152,9 @@ class AsyncClient:
         """Executes the calls of one turn and returns one result per call, in call order.
 
         With a `request_id` the batch is sent again also after a lost connection: the
-        sidecar runs no call a second time.
+        sidecar runs no call a second time. One that was restarted meanwhile knows what has
+        run only where its requests are durable; else it refuses, with reason
+        REQUEST_FORGOTTEN.
 
         Args:
             calls: Messages, dictionaries or a provider's tool calls; see `to_tool_call`.
@@ -167,8 +168,19 @@ class AsyncClient:
             TypeError: Something is not a tool call.
         """
         request = batch_request(calls, options)
+        earlier = request.sent_to_instance
+        attempts = Attempts(
+            self._retries, optional_duration_s(timeout), may_have_started=bool(earlier)
+        )
+        instance_id = ""
+        if request.request_id:
+            instance_id = earlier or await self._find_instance(attempts.remaining_s())
+            attempts.repeatable = bool(instance_id)
         response = await self._invoke(
-            self._stub.ExecuteBatch, request, timeout, repeatable=bool(request.request_id)
+            self._stub.ExecuteBatch,
+            request,
+            attempts,
+            partial(mark_sent_again, request, instance_id),
         )
         return batch_results(request, response)
 
@@ -205,6 +217,7 @@ class AsyncClient:
         return BatchStream(
             stream_start(options),
             lambda: self._stub.StreamBatch(timeout=timeout_s, metadata=self._connection.metadata),
+            lambda: self._find_instance(timeout_s),
         )
 
     @property
@@ -221,15 +234,35 @@ class AsyncClient:
             self._cached_stub = ToolServiceStub(self._channel)
         return self._cached_stub
 
-    async def _invoke(
+    async def _find_instance(self, timeout_s: float | None) -> str:
+        """The sidecar's instance_id, to be read before a first send; empty where unknown."""
+        if not self._instance_id:
+            try:
+                response = await self._stub.GetCapabilities(
+                    GetCapabilitiesRequest(), timeout=timeout_s, metadata=self._connection.metadata
+                )
+            except grpc.RpcError:
+                return ""
+            self._instance_id = response.instance_id
+        return self._instance_id
+
+    async def _repeat(
         self,
         method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
         timeout: Timeout | None,
-        *,
-        repeatable: bool = False,
     ) -> _Response:
-        attempts = Attempts(self._retries, optional_duration_s(timeout), repeatable=repeatable)
+        """Invokes what changes nothing."""
+        attempts = Attempts(self._retries, optional_duration_s(timeout), repeatable=True)
+        return await self._invoke(method, request, attempts)
+
+    async def _invoke(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        attempts: Attempts,
+        on_sent_again: Callable[[], None] | None = None,
+    ) -> _Response:
         while True:
             try:
                 return await method(
@@ -237,7 +270,11 @@ class AsyncClient:
                 )
             except grpc.RpcError as error:
                 failure = error_from_rpc(error)
+                if forgets_instance(failure):
+                    self._instance_id = ""
                 delay_s = attempts.delay_s(failure)
                 if delay_s is None:
                     raise failure from error
+            if on_sent_again is not None and attempts.may_have_started:
+                on_sent_again()
             await asyncio.sleep(delay_s)

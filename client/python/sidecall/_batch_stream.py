@@ -1,7 +1,7 @@
 """One turn over StreamBatch."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -35,9 +35,15 @@ class BatchStream:
     the other, in one task. Cancelling that task cancels the turn.
     """
 
-    def __init__(self, start: StreamStart, open_call: "Callable[[], _Call]") -> None:
+    def __init__(
+        self,
+        start: StreamStart,
+        open_call: "Callable[[], _Call]",
+        find_instance: Callable[[], Awaitable[str]],
+    ) -> None:
         self._start = start
         self._open_call = open_call
+        self._find_instance = find_instance
         self._call: _Call | None = None
         self._sent: set[int] = set()
         self._pending: list[BatchEvent] = []
@@ -48,6 +54,10 @@ class BatchStream:
         self._accepted = False
         self.summary: BatchSummary | None = None
         """The turn's summary; None before it is over."""
+        self.sent_to_instance = start.sent_to_instance
+        """Where the turn was first sent, for `execute_batch` under the same request_id. Empty
+        where that is not known, or the turn has no request_id of its own: then a lost turn
+        must not be sent again."""
 
     @property
     def request_id(self) -> str:
@@ -59,6 +69,8 @@ class BatchStream:
         return self._start.request_id if self.summary is None else self.summary.request_id
 
     async def __aenter__(self) -> Self:
+        if self._start.request_id and not self.sent_to_instance:
+            self.sent_to_instance = await self._find_instance()
         self._call = self._open_call()
         try:
             await self._write(StreamBatchRequest(start=self._start))
@@ -66,8 +78,8 @@ class BatchStream:
             # cannot send any more hides the reason of a refusal.
             first = await self._read()
         except SidecallError as error:
-            # No call was sent, whatever the reason.
-            error.not_started = True
+            # No call was sent now, whatever the reason.
+            error.not_started = not self._start.sent_to_instance
             raise
         except BaseException:
             self._call.cancel()

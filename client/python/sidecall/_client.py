@@ -1,7 +1,8 @@
 """The blocking client."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Self, TypeVar, Unpack
 
 import grpc
@@ -9,7 +10,14 @@ import grpc
 from sidecall._batch_results import BatchResults
 from sidecall._connection import Connection, Metadata
 from sidecall._durations import Timeout, optional_duration_s, parse_duration
-from sidecall._requests import ExecuteOptions, ToolPages, batch_request, batch_results
+from sidecall._requests import (
+    ExecuteOptions,
+    ToolPages,
+    batch_request,
+    batch_results,
+    forgets_instance,
+    mark_sent_again,
+)
 from sidecall._retry import Attempts
 from sidecall._rpc_errors import SidecallError, error_from_rpc
 from sidecall._tool_calls import ToolCallLike, make_tool_call
@@ -35,8 +43,9 @@ class Client:
         max_message_bytes: Largest message sent or received; by default the environment's
             SIDECALL_MAX_INBOUND_MESSAGE_BYTES, then 16 MiB.
         retries: How often an RPC is sent again where that certainly runs no call twice: it
-            started nothing, or has a `request_id`. Pauses grow from 0.1 to 2 seconds; RPCs
-            end at their timeout all the same.
+            started nothing, or has a `request_id` that the sidecar knows, or refuses where it
+            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds; RPCs end at
+            their timeout all the same.
 
     Raises:
         ValueError: An argument or a variable makes no sense.
@@ -67,6 +76,7 @@ class Client:
             else grpc.secure_channel(connection.target, connection.credentials, connection.options)
         )
         self._stub = ToolServiceStub(self._channel)
+        self._instance_id = ""
 
     def __enter__(self) -> Self:
         return self
@@ -109,9 +119,7 @@ class Client:
         Raises:
             SidecallError: The RPC failed.
         """
-        return self._invoke(
-            self._stub.GetCapabilities, GetCapabilitiesRequest(), timeout, repeatable=True
-        )
+        return self._repeat(self._stub.GetCapabilities, GetCapabilitiesRequest(), timeout)
 
     def list_tools(self, *, timeout: Timeout | None = None) -> list[Tool]:
         """Returns all tools that the caller may use, ordered by name.
@@ -125,9 +133,7 @@ class Client:
         pages = ToolPages()
         while not pages.done:
             try:
-                pages.add(
-                    self._invoke(self._stub.ListTools, pages.request(), timeout, repeatable=True)
-                )
+                pages.add(self._repeat(self._stub.ListTools, pages.request(), timeout))
             except SidecallError as error:
                 pages.restart(error)
         return pages.tools
@@ -142,7 +148,9 @@ class Client:
         """Executes the calls of one turn and returns one result per call, in call order.
 
         With a `request_id` the batch is sent again also after a lost connection: the
-        sidecar runs no call a second time.
+        sidecar runs no call a second time. One that was restarted meanwhile knows what has
+        run only where its requests are durable; else it refuses, with reason
+        REQUEST_FORGOTTEN.
 
         Args:
             calls: Messages, dictionaries or a provider's tool calls; see `to_tool_call`.
@@ -156,8 +164,19 @@ class Client:
             TypeError: Something is not a tool call.
         """
         request = batch_request(calls, options)
+        earlier = request.sent_to_instance
+        attempts = Attempts(
+            self._retries, optional_duration_s(timeout), may_have_started=bool(earlier)
+        )
+        instance_id = ""
+        if request.request_id:
+            instance_id = earlier or self._find_instance(attempts.remaining_s())
+            attempts.repeatable = bool(instance_id)
         response = self._invoke(
-            self._stub.ExecuteBatch, request, timeout, repeatable=bool(request.request_id)
+            self._stub.ExecuteBatch,
+            request,
+            attempts,
+            partial(mark_sent_again, request, instance_id),
         )
         return batch_results(request, response)
 
@@ -178,21 +197,45 @@ class Client:
         )
         return result
 
-    def _invoke(
+    def _find_instance(self, timeout_s: float | None) -> str:
+        """The sidecar's instance_id, to be read before a first send; empty where unknown."""
+        if not self._instance_id:
+            try:
+                response = self._stub.GetCapabilities(
+                    GetCapabilitiesRequest(), timeout=timeout_s, metadata=self._metadata
+                )
+            except grpc.RpcError:
+                return ""
+            self._instance_id = response.instance_id
+        return self._instance_id
+
+    def _repeat(
         self,
         method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
         timeout: Timeout | None,
-        *,
-        repeatable: bool = False,
     ) -> _Response:
-        attempts = Attempts(self._retries, optional_duration_s(timeout), repeatable=repeatable)
+        """Invokes what changes nothing."""
+        attempts = Attempts(self._retries, optional_duration_s(timeout), repeatable=True)
+        return self._invoke(method, request, attempts)
+
+    def _invoke(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        attempts: Attempts,
+        on_sent_again: Callable[[], None] | None = None,
+    ) -> _Response:
         while True:
             try:
                 return method(request, timeout=attempts.remaining_s(), metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = error_from_rpc(error)
+                if forgets_instance(failure):
+                    self._instance_id = ""
                 delay_s = attempts.delay_s(failure)
                 if delay_s is None:
                     raise failure from error
+            if on_sent_again is not None and attempts.may_have_started:
+                on_sent_again()
             time.sleep(delay_s)

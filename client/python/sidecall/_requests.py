@@ -43,7 +43,12 @@ class ExecuteOptions(TypedDict, total=False):
     request_id: str | None
     """Key under which the batch may be sent again without running a call twice; a UUID, for
     example. Calls, mode and on_failure must then be the same. Calls that have started go on
-    when the client cancels or loses its connection."""
+    when the client cancels or loses its connection. A sidecar that is restarted has forgotten
+    it, unless its `GetCapabilitiesResponse.durable_requests` says otherwise."""
+    sent_to_instance: str | None
+    """Where a batch with the `request_id` was sent before: `instance_id` of the sidecar's
+    capabilities, read before that send. Another sidecar that cannot know what has run then
+    refuses, with reason REQUEST_FORGOTTEN, instead of running it again."""
     session_id: str | None
     """Session whose earlier results may be referenced, and which gets those of this batch."""
     approvals: Sequence[Approval] | None
@@ -58,6 +63,17 @@ class ExecuteOptions(TypedDict, total=False):
 def batch_request(calls: Iterable[ToolCallLike], options: ExecuteOptions) -> ExecuteBatchRequest:
     """Makes the request of ExecuteBatch."""
     return ExecuteBatchRequest(calls=[to_tool_call(call) for call in calls], **_fields(options))
+
+
+def mark_sent_again(request: ExecuteBatchRequest, instance_id: str) -> None:
+    """Has a request say where it was sent before."""
+    request.sent_to_instance = instance_id
+
+
+def forgets_instance(error: SidecallError) -> bool:
+    """Whether the sidecar may have been restarted since its instance was asked for."""
+    lost = error.code is grpc.StatusCode.UNAVAILABLE
+    return lost or error.reason == "REQUEST_FORGOTTEN"
 
 
 def stream_start(options: ExecuteOptions) -> StreamStart:

@@ -15,10 +15,14 @@ _MAX_BACKOFF_S = 2.0
 class Attempts:
     """The attempts of one RPC, within its deadline.
 
+    Attributes:
+        repeatable: Whether sending again is harmless even if the RPC was received.
+
     Args:
         retries: Most attempts after the first.
         timeout_s: Seconds for all attempts together; None for no bound.
-        repeatable: Whether sending again is harmless even if the RPC was received.
+        repeatable: See the attribute.
+        may_have_started: Whether an earlier RPC may have started what this one asks for.
         clock: Monotonic seconds.
         jitter: Draws from [0, 1).
     """
@@ -29,16 +33,22 @@ class Attempts:
         timeout_s: float | None,
         *,
         repeatable: bool = False,
+        may_have_started: bool = False,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._left = retries
-        self._repeatable = repeatable
+        self.repeatable = repeatable
         self._clock = clock
         self._jitter = jitter
         self._backoff_s = _INITIAL_BACKOFF_S
         self._deadline = None if timeout_s is None else clock() + timeout_s
-        self._may_have_started = False
+        self._may_have_started = may_have_started
+
+    @property
+    def may_have_started(self) -> bool:
+        """Whether something may have been started by what was sent so far."""
+        return self._may_have_started
 
     def remaining_s(self) -> float | None:
         """Seconds until the deadline, never negative; None for no bound."""
@@ -63,7 +73,7 @@ class Attempts:
         return delay if remaining is None or delay < remaining else None
 
     def _may_repeat(self, error: SidecallError) -> bool:
-        return is_transient(error) and (error.not_started or self._repeatable)
+        return is_transient(error) and (error.not_started or self.repeatable)
 
 
 def is_transient(error: SidecallError) -> bool:

@@ -67,8 +67,10 @@ async def start_chat(sidecar: FakeToolService) -> AsyncIterator[StartChat]:
     """Starts a scripted model and makes a chat loop of it and the sidecar."""
     async with AsyncExitStack() as resources:
 
-        async def start(*script: Reply, endpoint: str = sidecar.endpoint, **options: Any) -> Chat:
-            client = await resources.enter_async_context(AsyncClient(endpoint))
+        async def start(
+            *script: Reply, endpoint: str = sidecar.endpoint, retries: int = 3, **options: Any
+        ) -> Chat:
+            client = await resources.enter_async_context(AsyncClient(endpoint, retries=retries))
             model = await resources.enter_async_context(ScriptedModel(script))
             provider = await resources.enter_async_context(
                 openai.AsyncOpenAI(base_url=model.base_url, api_key="none", max_retries=0)

@@ -2,11 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
+from tests.interaction.client.conftest import AnyClient
 from tests.support.fake_tool_service import FakeTool, FakeToolService, RpcFailure
 
 from sidecall import (
@@ -20,40 +20,13 @@ from sidecall import (
     reject,
 )
 from sidecall.v1.execution_pb2 import EXECUTION_MODE_SEQUENTIAL, FAILURE_POLICY_STOP
+from sidecall.v1.tool_service_pb2 import ExecuteBatchRequest
 
-
-async def echo(arguments: dict[str, Any]) -> str:
-    return str(arguments.get("text", ""))
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[FakeToolService]:
-    tools = {name: FakeTool(echo) for name in ("a", "b", "c", "d", "e")}
-    async with FakeToolService(tools) as service:
-        yield service
-
-
-class AnyClient:
-    """Either client, called in the same way."""
-
-    def __init__(self, client: Client | AsyncClient) -> None:
-        self.client = client
-
-    async def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        bound = getattr(self.client, method)
-        if isinstance(self.client, AsyncClient):
-            return await bound(*args, **kwargs)
-        return await asyncio.to_thread(bound, *args, **kwargs)
-
-
-@pytest.fixture(params=["sync", "async"])
-async def call(request: Any, service: FakeToolService) -> AsyncIterator[AnyClient]:
-    if request.param == "sync":
-        with Client(service.endpoint, metadata=[("x-tenant", "t1")]) as client:
-            yield AnyClient(client)
-    else:
-        async with AsyncClient(service.endpoint, metadata=[("x-tenant", "t1")]) as aio_client:
-            yield AnyClient(aio_client)
+SENT_AGAIN: dict[str, Any] = {
+    "request_id": "r",
+    "context": {"user": "u"},
+    "sent_to_instance": "fake-1",
+}
 
 
 async def test_capabilities(call: AnyClient, service: FakeToolService) -> None:
@@ -189,8 +162,9 @@ async def test_with_a_request_id_a_lost_answer_is_asked_for_again(
     assert [(result.call_id, result.replayed) for result in results] == [("", True)]
     assert results.request_id == "r"
     assert service.started == ["a"]
-    first, *others = [batch.SerializeToString(deterministic=True) for batch in service.batches]
-    assert others == [first, first]
+    first, *others = service.batches
+    assert first.sent_to_instance == ""
+    assert others == [ExecuteBatchRequest(calls=first.calls, **SENT_AGAIN)] * 2
 
 
 async def test_what_was_lost_once_may_have_started(

@@ -45,6 +45,7 @@ class EarlyCalls:
         told: Indexes of the calls whose results were reported.
         request_id: Key under which the calls may be sent again once they were released;
             empty where there is none.
+        sent_to_instance: Where they were sent; empty where they must not be sent again.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class EarlyCalls:
         self._hold_unstarted = hold_unstarted
         self.told: set[int] = set()
         self.request_id = ""
+        self.sent_to_instance = ""
         self._resources = AsyncExitStack()
         self._stream: BatchStream | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -123,6 +125,7 @@ class EarlyCalls:
         self._record = record
         self._sealed = True
         self.request_id = self._stream.request_id
+        self.sent_to_instance = self._stream.sent_to_instance
         for index, result in self._results.items():
             record.add_result(index, result)
         await self._stream.seal()

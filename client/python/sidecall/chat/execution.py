@@ -90,13 +90,15 @@ class TurnExecution:
         except SidecallError as error:
             # Nothing of an unsealed turn has taken effect: it is sent as a new batch. This one
             # may have, so it is sent again only where the sidecar can tell.
-            if not (early.request_id and is_transient(error)):
+            if not (early.sent_to_instance and is_transient(error)):
                 raise
             left_s = None if end_s is None else end_s - time.monotonic()
             if left_s is not None and left_s <= 0:
                 raise
             self._told = early.told
-            await self._send(early.request_id, timeout_s=left_s)
+            await self._send(
+                early.request_id, timeout_s=left_s, sent_to_instance=early.sent_to_instance
+            )
             return True
         self._told = early.told
         self._request_id = early.request_id
@@ -107,8 +109,11 @@ class TurnExecution:
         request_id: str,
         approvals: Sequence[Approval] = (),
         timeout_s: float | None = None,
+        sent_to_instance: str = "",
     ) -> None:
         options = ExecuteOptions()
+        if sent_to_instance:
+            options["sent_to_instance"] = sent_to_instance
         if request_id:
             options["request_id"] = request_id
         if approvals:

@@ -16,7 +16,7 @@ StoppedReason = EndReason | Literal["max_turns"]
 """Why a chat stopped: why the model's last turn ended, or that it had no turn left."""
 
 _RESERVED = ("model", "messages", "input", "stream", "n")
-_RESERVED_BATCH = ("approvals", "request_id")
+_RESERVED_BATCH = ("approvals", "request_id", "sent_to_instance")
 
 
 @dataclass(kw_only=True)
@@ -43,8 +43,9 @@ class ChatOptions:
         session_id: Session that keeps the results of all turns, so that calls may refer to
             those of earlier turns by their ids.
         resend: Whether a turn whose connection is lost is sent again, under a request_id, so
-            that no call is run twice. Calls that have started then go on when the chat is
-            cancelled; without it they are cancelled.
+            that no call is run twice: a sidecar that was restarted meanwhile and whose
+            requests are not durable refuses it, which ends the chat. Calls that have started
+            then go on when the chat is cancelled; without it they are cancelled.
         batch_timeout: Time for the tool calls of one turn, from the end of the turn: seconds,
             or text such as "5s". It does not run while humans decide, and begins anew after
             their decisions.
