@@ -13,3 +13,7 @@ class StoreError(Exception):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}")
         self.path = path
+
+
+class StoreInUseError(StoreError):
+    """Another process has it."""

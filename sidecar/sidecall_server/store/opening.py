@@ -1,10 +1,12 @@
 """How the file of a store is opened: by one process, as its owner's alone."""
 
+import contextlib
 import os
 import sqlite3
+import stat
 from pathlib import Path
 
-from sidecall_server.store.errors import StoreError
+from sidecall_server.store.errors import StoreError, StoreInUseError
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x5343_4C4C
@@ -45,9 +47,11 @@ def open_connection(path: Path) -> sqlite3.Connection:
     """Opens a store's file, or makes it, and keeps other processes out until it is closed.
 
     Raises:
+        StoreInUseError: Another process has it open.
         StoreError: It cannot be opened, or is not ours.
     """
-    _make_private(path)
+    if not check_file(path):
+        _make(path)
     try:
         connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
     except sqlite3.Error as error:
@@ -56,6 +60,8 @@ def open_connection(path: Path) -> sqlite3.Connection:
         _prepare(connection, path)
     except sqlite3.Error as error:
         connection.close()
+        if primary_code(error) == sqlite3.SQLITE_BUSY:
+            raise StoreInUseError(path, _explain(error)) from error
         raise StoreError(path, _explain(error)) from error
     except BaseException:
         connection.close()
@@ -73,18 +79,53 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _make_private(path: Path) -> None:
-    """SQLite gives its log the mode of the file."""
+def check_file(path: Path) -> bool:
+    """Looks at the place of a store without making, changing or locking anything.
+
+    Returns:
+        Whether there is a file.
+
+    Raises:
+        StoreError: A store cannot be there.
+    """
     try:
         if not path.parent.is_dir():
             raise StoreError(path, f"the folder {path.parent} does not exist")
-        if path.is_dir():
-            raise StoreError(path, "is a folder, not a file")
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE))
-        except FileExistsError:
-            # Not opened: closing it would drop the locks of a store of this process.
-            path.chmod(_MODE)
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise StoreError(path, "is a link to nothing") from None
+        return False
+    except OSError as error:
+        raise StoreError(path, f"cannot be opened: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        raise StoreError(path, "is a folder, not a file")
+    if not stat.S_ISREG(mode):
+        raise StoreError(path, "is not a regular file")
+    # By SQLite: closing the file in any other way would drop the locks of this process.
+    place = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(place, uri=True)) as connection:
+            _check(connection, path)
+    except sqlite3.Error as error:
+        raise StoreError(path, _explain(error)) from error
+    return True
+
+
+def _make(path: Path) -> None:
+    """As its owner's from the start; SQLite gives its log the mode of the file."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE))
+    except OSError as error:
+        raise StoreError(path, f"cannot be made: {error.strerror}") from error
+
+
+def _make_private(path: Path) -> None:
+    """Takes the modes of a file that is ours, and of the log that opening it may have made."""
+    try:
+        path.chmod(_MODE)
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + "-wal").chmod(_MODE)
     except OSError as error:
         raise StoreError(path, f"cannot be made private: {error.strerror}") from error
 
@@ -95,7 +136,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     # process dies, and a child that is forked does not inherit it.
     execute("PRAGMA locking_mode = EXCLUSIVE")
     execute("BEGIN EXCLUSIVE")
+    # Again: what is in the log alone is seen under the lock only.
     is_new = _check(connection, path)
+    _make_private(path)
     execute("COMMIT")
     ((mode,),) = execute("PRAGMA journal_mode = WAL").fetchall()
     if mode != "wal":
