@@ -4,7 +4,7 @@ import json
 import secrets
 
 from sidecall_server.core.call import Approval, Arguments, Asked, Call
-from sidecall_server.core.outcome import Failure, Reason, not_started
+from sidecall_server.core.outcome import ExecutionState, Failure, Reason, Violation, not_started
 from sidecall_server.core.records import PendingApproval
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.digests import arguments_digest, call_digest
@@ -12,6 +12,9 @@ from sidecall_server.engine.ledger import Ledger
 from sidecall_server.engine.log import Entry, Log
 from sidecall_server.policy.argument_text import ArgumentsError, parse
 from sidecall_server.policy.build import ToolPolicies
+
+MAX_ARGUMENTS_BYTES = 256 * 1024
+"""Most bytes of JSON that a human is shown: nobody approves what cannot be seen."""
 
 
 class Approvals:
@@ -34,6 +37,11 @@ class Approvals:
         Returns:
             What to run it with, or why it must not run.
         """
+        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+        shown = text.encode("utf-8", "backslashreplace")
+        if len(shown) > MAX_ARGUMENTS_BYTES:
+            return _too_large(call, len(shown))
+        text = shown.decode()
         log = self._log(batch)
         entry = log.entries.get(call.index)
         if entry is None:
@@ -46,7 +54,7 @@ class Approvals:
             mistake = _mistake(decision, call, policies)
             if mistake is not None:
                 # A slip of the pen is no decision: the question stays.
-                return self._asked(call, asked, values, f" {mistake}")
+                return _asked(call, asked, text, f" {mistake}")
             self._ledger.decide(log, call.index, decision)
         if decision is not None and not decision.approved:
             return _rejected(call, decision)
@@ -55,18 +63,8 @@ class Approvals:
             asked = entry.approval = PendingApproval(secrets.token_urlsafe(16), digest)
             decision = None
         if decision is None:
-            return self._asked(call, asked, values)
+            return _asked(call, asked, text)
         return values if decision.arguments is None else edited(policies, call, decision.arguments)
-
-    def _asked(
-        self, call: Call, asked: PendingApproval, values: Arguments, why: str = ""
-    ) -> Failure:
-        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-        call.asked = Asked(asked.id, text.encode("utf-8", "backslashreplace").decode())
-        return not_started(
-            Reason.APPROVAL_REQUIRED,
-            f"Not run: a person has to approve this call of {call.request.name!r} first.{why}",
-        )
 
     def edits(self, batch: Batch, call: Call) -> str | None:
         """JSON text that a human gave a call that runs; None where it runs as it is."""
@@ -81,6 +79,26 @@ class Approvals:
         if batch.minted is None:
             batch.minted = self._ledger.mint(batch.options, secrets.token_urlsafe(16))
         return batch.minted
+
+
+def _asked(call: Call, asked: PendingApproval, shown: str, why: str = "") -> Failure:
+    call.asked = Asked(asked.id, shown)
+    return not_started(
+        Reason.APPROVAL_REQUIRED,
+        f"Not run: a person has to approve this call of {call.request.name!r} first.{why}",
+    )
+
+
+def _too_large(call: Call, size: int) -> Failure:
+    message = (
+        f"Not run: a person has to approve this call of {call.request.name!r}, and its arguments "
+        f"are too large to be shown: {size} bytes of JSON with references resolved, at most "
+        f"{MAX_ARGUMENTS_BYTES} are allowed. Call it with less."
+    )
+    violation = Violation("", f"must not be larger than {MAX_ARGUMENTS_BYTES} bytes of JSON")
+    return Failure(
+        Reason.ARGUMENTS_INVALID, message, ExecutionState.NOT_STARTED, violations=(violation,)
+    )
 
 
 def _rejected(call: Call, decision: Approval) -> Failure:

@@ -10,6 +10,7 @@ from sidecall.v1 import execution_pb2, tool_service_pb2
 from sidecall_server.core.call import Approval, BatchOptions, Mode, OnFailure, ToolCall
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.engine.approvals import MAX_ARGUMENTS_BYTES
 from sidecall_server.engine.slices import Slices
 
 _STRIDE = 64
@@ -47,7 +48,10 @@ FEATURES = (
 """What this version has of the features that the contract names."""
 
 MAX_ID_BYTES = 256
-"""Largest request_id, session_id, idempotency_key or approval_id."""
+"""Largest id, idempotency_key or name of who has decided."""
+
+MAX_COMMENT_BYTES = 4096
+"""Largest comment of a human."""
 
 
 class Peer(Protocol):
@@ -118,8 +122,12 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
 
 
 def _id(field: str, text: str) -> str:
-    if len(text.encode()) > MAX_ID_BYTES:
-        raise _invalid(field, f"is larger than {MAX_ID_BYTES} bytes")
+    return _bounded(field, text, MAX_ID_BYTES)
+
+
+def _bounded(field: str, text: str, max_bytes: int) -> str:
+    if len(text.encode()) > max_bytes:
+        raise _invalid(field, f"is larger than {max_bytes} bytes")
     return text
 
 
@@ -136,10 +144,12 @@ def _approvals(message: BatchMessage) -> Mapping[str, Approval]:
             raise _invalid(f"{field}.decision", "must be DECISION_APPROVE or DECISION_REJECT")
         decided[approval_id] = Approval(
             approved=_DECISIONS[item.decision],
-            decided_by=item.decided_by,
+            decided_by=_id(f"{field}.decided_by", item.decided_by),
             decided_unix_ns=item.decide_time.ToNanoseconds() if item.HasField("decide_time") else 0,
-            arguments=item.arguments if item.HasField("arguments") else None,
-            comment=item.comment,
+            arguments=_bounded(f"{field}.arguments", item.arguments, MAX_ARGUMENTS_BYTES)
+            if item.HasField("arguments")
+            else None,
+            comment=_bounded(f"{field}.comment", item.comment, MAX_COMMENT_BYTES),
         )
     return decided
 

@@ -1,14 +1,16 @@
 """Fitting results into the budgets of their tool and of their batch.
 
 Texts are cut, the largest first, and to the same size. Images, files and links count as
-what they take, and are left out as a whole where they are among the largest.
+what they take, and are left out as a whole where they are among the largest. What a human
+decides on is never cut: nobody approves what cannot be seen.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from sidecall.v1 import execution_pb2
-from sidecall_server.policy.budget import MARKER_BYTES, cap_for, utf8_bytes
+from sidecall_server.policy.budget import MARKER_BYTES, Sizes, cap_for, utf8_bytes
 from sidecall_server.policy.json_budget import cut_result
 from sidecall_server.transport.result_parts import (
     LEFT_OUT_BYTES,
@@ -19,6 +21,12 @@ from sidecall_server.transport.status import thin_status
 
 _FRAME_BYTES = 16
 """About what the lengths around a result and its content take."""
+
+_NOT_ASKED = (
+    "Not run: a person has to approve this call of {name!r} first, and its arguments do not fit "
+    "into the response. Send the batch again with a larger max_response_bytes, or make fewer "
+    "such calls at a time."
+)
 
 Result = execution_pb2.ToolResult
 
@@ -35,8 +43,9 @@ def fit_result(result: Result, max_bytes: int) -> None:
 def fit(results: Sequence[Result], max_bytes: int) -> Iterator[None]:
     """Cuts results so that they take at most `max_bytes` together, in short steps.
 
-    First contents, parts and what an approval shows, the largest first; where that is not
-    enough, what statuses say beside their reason, since the content says it as well.
+    First contents and parts, the largest first; where that is not enough, what statuses say
+    beside their reason, since the content says it as well; and at last whole questions to
+    humans, the largest first.
     """
     sizes: list[_Sizes] = []
     yield from _measure(results, sizes)
@@ -47,6 +56,8 @@ def fit(results: Sequence[Result], max_bytes: int) -> Iterator[None]:
             make_smaller(result)
             yield
         yield from _measure(results, sizes)
+    if _least_bytes(sizes) > max_bytes:
+        yield from _take_questions_back(results, sizes, max_bytes)
     texts = [size for item in sizes for size in item.texts]
     parts = [(size, i, place) for i, item in enumerate(sizes) for size, place in item.large_parts]
     room = max_bytes - sum(item.fixed for item in sizes)
@@ -71,7 +82,7 @@ class _Sizes:
 
     Attributes:
         content: Its content.
-        arguments: The arguments that a human decides on.
+        arguments: The arguments that a human decides on; a part of `fixed`.
         in_parts: Texts among its parts, which the content holds as well.
         large_parts: Its parts that can be left out: size and place.
         fixed: Everything else.
@@ -95,7 +106,7 @@ class _Sizes:
                 in_parts += utf8_bytes(part.text or part.json)
             elif (size := part.ByteSize()) > LEFT_OUT_BYTES:
                 large.append((size, place))
-        cuttable = content + arguments + in_parts + sum(size for size, _ in large)
+        cuttable = content + in_parts + sum(size for size, _ in large)
         return cls(content, arguments, in_parts, large, result.ByteSize() - cuttable + _FRAME_BYTES)
 
     @property
@@ -104,8 +115,6 @@ class _Sizes:
         texts = [self.content]
         if self.in_parts:
             texts.append(self.content)
-        if self.arguments:
-            texts.append(self.arguments)
         return texts
 
 
@@ -126,23 +135,27 @@ class _Plan:
         cls, texts: Sequence[int], parts: Sequence[tuple[int, int, int]], room: int
     ) -> "_Plan":
         """Plans for texts of these sizes, and parts given by size, result and place."""
-        by_size = sorted(parts, key=lambda part: (-part[0], part[1:]))
-        low, high = 0, len(by_size)
+        by_size = sorted(parts, key=itemgetter(0))
+        kept_texts, kept_parts = Sizes(sorted(texts)), Sizes([size for size, _, _ in by_size])
+        count = len(by_size)
+
+        def cap_without(left_out: int) -> int | None:
+            """The cap where so many parts, the largest, are left out."""
+            kept = (kept_texts, len(texts)), (kept_parts, count - left_out)
+            return cap_for(kept, max(0, room - left_out * LEFT_OUT_BYTES))
+
+        low, high = 0, count
         while low < high:
             middle = (low + high) // 2
-            cap = _cap(texts, by_size[middle:], room - middle * LEFT_OUT_BYTES)
-            if cap is None or by_size[middle][0] <= cap:
+            cap = cap_without(middle)
+            if cap is None or by_size[count - 1 - middle][0] <= cap:
                 high = middle
             else:
                 low = middle + 1
-        plan = cls(_cap(texts, by_size[low:], room - low * LEFT_OUT_BYTES))
-        for _, index, place in by_size[:low]:
+        plan = cls(cap_without(low))
+        for _, index, place in by_size[count - low :]:
             plan.left_out.setdefault(index, []).append(place)
         return plan
-
-
-def _cap(texts: Sequence[int], parts: Sequence[tuple[int, int, int]], room: int) -> int | None:
-    return cap_for([*texts, *(size for size, _, _ in parts)], max(0, room))
 
 
 def _least_bytes(sizes: Sequence[_Sizes]) -> int:
@@ -163,9 +176,25 @@ def _apply(result: Result, sizes: _Sizes, cap: int | None, left_out: Sequence[in
         result.truncated = True
         if sizes.in_parts:
             put_content_for_texts(result)
-    if sizes.arguments > cap:
-        result.approval_arguments = cut_result(result.approval_arguments, cap)
+
+
+def _take_questions_back(
+    results: Sequence[Result], sizes: "list[_Sizes]", max_bytes: int
+) -> Iterator[None]:
+    """Has humans not asked about the calls whose arguments are the largest, until they fit."""
+    excess = _least_bytes(sizes) - max_bytes
+    asked = sorted((-item.arguments, i) for i, item in enumerate(sizes) if item.arguments)
+    for _, index in asked:
+        if excess <= 0:
+            return
+        result, before = results[index], _least_bytes(sizes[index : index + 1])
+        result.ClearField("approval_id")
+        result.ClearField("approval_arguments")
+        result.content = _NOT_ASKED.format(name=result.name)
         result.truncated = True
+        sizes[index] = _Sizes.of(result)
+        excess -= before - _least_bytes(sizes[index : index + 1])
+        yield
 
 
 def _thin(result: Result) -> None:

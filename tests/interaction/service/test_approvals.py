@@ -219,3 +219,23 @@ async def test_a_decision_can_be_streamed(payer: Serving) -> None:
 
     assert reasons([turn.results()[0]]) == ["OK"]
     assert summary.request_id == first.request_id
+
+
+async def test_a_question_that_does_not_fit_is_asked_when_there_is_room(payer: Serving) -> None:
+    large = {"to": "x" * 9_000, "payment": {"cents": 5}}
+    calls = [call("pay", PAY), call("pay", large)]
+    first = await send(payer, *calls, max_response_bytes=4_000)
+    assert reasons(first.results) == ["APPROVAL_REQUIRED"] * 2
+    small, left_out = first.results
+    assert (bool(small.approval_id), small.truncated) == (True, False)
+    assert (left_out.approval_id, left_out.approval_arguments) == ("", "")
+    assert left_out.truncated
+    assert "larger max_response_bytes" in left_out.content
+
+    whole = (await send(payer, *calls, request_id=first.request_id)).results
+    assert whole[0].approval_id == small.approval_id
+    assert json.loads(whole[1].approval_arguments)["to"] == large["to"]
+    approved = await send(
+        payer, *calls, request_id=first.request_id, approvals=[yes(result) for result in whole]
+    )
+    assert reasons(approved.results) == ["OK", "OK"]

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecall import Image, Link
+from sidecall import Image, Link, reason_of
 from sidecall.v1.execution_pb2 import ResultPart, ToolResult
 from sidecall_server.backends.rendering import success_of
 from sidecall_server.core.call import Asked, BatchOptions, Call, FailedAttempt, ToolCall
@@ -114,14 +114,48 @@ def test_earlier_attempts_go_where_nothing_else_helps() -> None:
     assert [result.content for result in results] == ["done"] * 20
 
 
-def test_what_a_human_is_asked_fits_too() -> None:
-    asked = Asked("approval-1", json.dumps({"rows": list(range(50_000))}))
+def question(size: int, approval_id: str = "approval-1") -> ToolResult:
+    asked = Asked(approval_id, json.dumps({"text": "x" * size}))
     pending = Failure(Reason.APPROVAL_REQUIRED, "Wait.", ExecutionState.NOT_STARTED)
-    result = result_of(pending, asked=asked)
-    fitted([result], 5_000)
-    assert size_of([result]) <= 5_000
-    assert result.truncated
-    assert json.loads(result.approval_arguments)["rows"][0] == 0
+    return result_of(pending, asked=asked)
+
+
+def test_what_a_human_is_asked_is_never_cut() -> None:
+    whole = question(4_000).approval_arguments
+    results = [question(4_000), result_of(["x" * 50_000, image(3_000)])]
+    fitted(results, 6_000)
+    assert size_of(results) <= 6_000
+    assert [result.truncated for result in results] == [False, True]
+    assert (results[0].approval_id, results[0].approval_arguments) == ("approval-1", whole)
+    fit_result(results[0], 100)
+    assert results[0].approval_arguments == whole, "a tool's bound is for its results"
+
+
+def test_questions_that_do_not_fit_are_not_asked_the_largest_first() -> None:
+    results = [question(size, str(size)) for size in (3_000, 9_000, 1_000, 5_000, 2_000)]
+    fitted(results, 9_000)
+    assert size_of(results) <= 9_000
+    assert [result.approval_id for result in results] == ["3000", "", "1000", "", "2000"]
+    assert [bool(result.approval_arguments) for result in results] == [
+        bool(result.approval_id) for result in results
+    ]
+    for result in (results[1], results[3]):
+        assert result.truncated
+        assert "larger max_response_bytes" in result.content
+        assert reason_of(result) == "APPROVAL_REQUIRED"
+
+
+@given(st.lists(st.integers(0, 9_000), min_size=1, max_size=8), st.integers(0, 40_000))
+def test_a_question_is_asked_whole_or_not_at_all(sizes: list[int], spare_bytes: int) -> None:
+    results = [question(size) for size in sizes]
+    before = [ToolResult.FromString(result.SerializeToString()) for result in results]
+    max_bytes = len(results) * 400 + spare_bytes
+    fitted(results, max_bytes)
+    assert size_of(results) <= max_bytes
+    for result, original in zip(results, before, strict=True):
+        arguments = original.approval_arguments if result.approval_id else ""
+        assert result.approval_arguments == arguments
+        assert result.truncated or result == original
 
 
 def test_the_bound_of_a_tool_counts_content_and_images() -> None:
