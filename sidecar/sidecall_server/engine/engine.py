@@ -166,9 +166,9 @@ class Engine:
             return
         raise Rejection(
             RejectionReason.REQUEST_FORGOTTEN,
-            "The sidecar was restarted since the batch was first sent and has forgotten it. Now "
-            "nothing was run, but calls of the first send may have run: find out before you "
-            "make them again.",
+            "sent_to_instance: this sidecar was started after the batch was first sent, or is "
+            "another one, and does not know the batch. It has run nothing now, but calls of an "
+            "earlier send may have run: find out before you make them again.",
             "sent_to_instance",
         )
 

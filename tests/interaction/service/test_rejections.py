@@ -17,9 +17,16 @@ from sidecall_server.core.defaults import Limits
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.transport.requests import batch_options
 
-APPROVAL = execution_pb2.Approval(approval_id="a", decision=1)
+DECIDED: dict[str, Any] = {"approval_id": "a", "decision": 1}
+APPROVAL = execution_pb2.Approval(**DECIDED)
 UNDECIDED = execution_pb2.Approval(approval_id="a")
 INVALID = ("REQUEST_INVALID", grpc.StatusCode.INVALID_ARGUMENT)
+TOO_LARGE = {
+    "arguments": execution_pb2.Approval(**DECIDED, arguments="x" * (256 * 1024 + 1)),
+    "comment": execution_pb2.Approval(**DECIDED, comment="x" * 4097),
+    "decided_by": execution_pb2.Approval(**DECIDED, decided_by="x" * 257),
+}
+FORGOTTEN = ("REQUEST_FORGOTTEN", grpc.StatusCode.FAILED_PRECONDITION)
 UNKNOWN_APPROVAL = ("APPROVAL_UNKNOWN", grpc.StatusCode.FAILED_PRECONDITION)
 
 OPTIONS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
@@ -40,6 +47,13 @@ OPTIONS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
     ({"request_id": "r", "approvals": [APPROVAL, APPROVAL]}, INVALID, "approvals[1].approval_id"),
     ({"request_id": "r", "approvals": [UNDECIDED]}, INVALID, "approvals[0].decision"),
     ({"request_id": "r", "approvals": [APPROVAL]}, UNKNOWN_APPROVAL, "approvals"),
+    *[
+        ({"request_id": "r", "approvals": [approval]}, INVALID, f"approvals[0].{field}")
+        for field, approval in TOO_LARGE.items()
+    ],
+    ({"sent_to_instance": "i" * 257}, INVALID, "sent_to_instance"),
+    ({"sent_to_instance": "another"}, FORGOTTEN, "sent_to_instance"),
+    ({"request_id": "r", "sent_to_instance": "another"}, FORGOTTEN, "sent_to_instance"),
 ]
 CALLS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
     ({"timeout": Duration(seconds=-1)}, INVALID, "calls[1].timeout"),
