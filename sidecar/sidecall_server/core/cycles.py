@@ -8,17 +8,27 @@ Edges = Mapping[int, Sequence[int]]
 
 def cyclic(edges: Edges) -> set[int]:
     """The calls that lie on a cycle."""
-    if all(dependency < index for index, deps in edges.items() for dependency in deps):
-        return set()
     found: set[int] = set()
-    for component in _Components(edges):
-        if len(component) > 1 or component[0] in edges[component[0]]:
-            found.update(component)
+    for _ in find_cyclic(edges, found):
+        pass
     return found
 
 
+def find_cyclic(edges: Edges, found: set[int]) -> Iterator[None]:
+    """Adds the calls that lie on a cycle to a set, in short steps."""
+    if all(dependency < index for index, deps in edges.items() for dependency in deps):
+        return
+    for component in _Components(edges):
+        if len(component) > 1 or (component and component[0] in edges[component[0]]):
+            found.update(component)
+        yield
+
+
 class _Components:
-    """Strongly connected components (Tarjan 1972), without recursion: batches are deep."""
+    """Strongly connected components (Tarjan 1972), without recursion: batches are deep.
+
+    Iterating gives an empty one where only a step was taken.
+    """
 
     def __init__(self, graph: Edges) -> None:
         self._graph = graph
@@ -39,6 +49,7 @@ class _Components:
             for successor in successors:
                 if successor not in self._order:
                     path.append((successor, self._enter(successor)))
+                    yield []
                     break
                 if successor in self._on_stack:
                     self._low[node] = min(self._low[node], self._order[successor])

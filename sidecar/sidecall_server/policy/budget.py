@@ -1,6 +1,8 @@
 """Result budgets: what does not fit is cut, the largest first."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 _MARKER = "\n[... {cut} of {size} bytes cut ...]\n"
 MARKER_BYTES = 64
@@ -33,6 +35,40 @@ def cap_for(sizes: Sequence[int], budget: int) -> int | None:
         left -= size
         remaining -= 1
     return None
+
+
+class Sizes:
+    """Sizes in bytes, arranged so that caps for the smallest of them are found quickly."""
+
+    def __init__(self, sizes: Iterable[int]) -> None:
+        self._ascending = sorted(sizes)
+        self._sums = list(accumulate(self._ascending, initial=0))
+
+    def largest(self, count: int) -> int:
+        """The largest of so many of the smallest; 0 for none."""
+        return self._ascending[count - 1] if count else 0
+
+    def capped(self, cap: int, count: int) -> int:
+        """What so many of the smallest take together if each keeps at most a cap."""
+        whole = bisect_right(self._ascending, cap, 0, count)
+        return self._sums[whole] + (count - whole) * cap
+
+
+def common_cap(kept: Sequence[tuple[Sizes, int]], budget: int) -> int | None:
+    """As `cap_for`, for several lots of sizes, of each of which only the smallest count.
+
+    Args:
+        kept: The lots, each with how many of its sizes count.
+        budget: Bytes that they may take together.
+    """
+
+    def total(cap: int) -> int:
+        return sum(sizes.capped(cap, count) for sizes, count in kept)
+
+    largest = max(sizes.largest(count) for sizes, count in kept)
+    if total(largest) <= budget:
+        return None
+    return bisect_right(range(largest + 1), budget, key=total) - 1
 
 
 def cut(text: str, max_bytes: int) -> str:

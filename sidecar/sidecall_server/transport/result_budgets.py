@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from sidecall.v1 import execution_pb2
-from sidecall_server.policy.budget import MARKER_BYTES, Sizes, cap_for, utf8_bytes
+from sidecall_server.policy.budget import MARKER_BYTES, Sizes, common_cap, utf8_bytes
 from sidecall_server.policy.json_budget import cut_result
 from sidecall_server.transport.result_parts import (
     LEFT_OUT_BYTES,
@@ -52,15 +52,19 @@ def fit(results: Sequence[Result], max_bytes: int) -> Iterator[None]:
     for make_smaller in (_thin, _strip):
         if _least_bytes(sizes) <= max_bytes:
             break
+        yield
         for result in results:
             make_smaller(result)
             yield
         yield from _measure(results, sizes)
     if _least_bytes(sizes) > max_bytes:
         yield from _take_questions_back(results, sizes, max_bytes)
+    yield
     texts = [size for item in sizes for size in item.texts]
+    yield
     parts = [(size, i, place) for i, item in enumerate(sizes) for size, place in item.large_parts]
     room = max_bytes - sum(item.fixed for item in sizes)
+    yield
     plan = _Plan.make(texts, parts, max(0, room))
     if plan.cap is None and not plan.left_out:
         return
@@ -135,14 +139,14 @@ class _Plan:
         cls, texts: Sequence[int], parts: Sequence[tuple[int, int, int]], room: int
     ) -> "_Plan":
         """Plans for texts of these sizes, and parts given by size, result and place."""
-        by_size = sorted(parts, key=itemgetter(0))
-        kept_texts, kept_parts = Sizes(sorted(texts)), Sizes([size for size, _, _ in by_size])
+        by_size = sorted(parts[::-1], key=itemgetter(0))
+        kept_texts, kept_parts = Sizes(texts), Sizes(map(itemgetter(0), by_size))
         count = len(by_size)
 
         def cap_without(left_out: int) -> int | None:
             """The cap where so many parts, the largest, are left out."""
             kept = (kept_texts, len(texts)), (kept_parts, count - left_out)
-            return cap_for(kept, max(0, room - left_out * LEFT_OUT_BYTES))
+            return common_cap(kept, max(0, room - left_out * LEFT_OUT_BYTES))
 
         low, high = 0, count
         while low < high:

@@ -162,9 +162,10 @@ def _fill_history(result: execution_pb2.ToolResult, call: Call) -> None:
     for attempt in call.failed_attempts:
         written = result.failed_attempts.add()
         fill_status(written.status, attempt.failure)
+        # One that it has from a call which it joined may have been over before its receipt.
         if attempt.started_ns:
-            written.started_offset_ns = attempt.started_ns - call.received_ns
-        written.finished_offset_ns = attempt.finished_ns - call.received_ns
+            written.started_offset_ns = max(0, attempt.started_ns - call.received_ns)
+        written.finished_offset_ns = max(0, attempt.finished_ns - call.received_ns)
     if call.asked is not None:
         result.approval_id = call.asked.approval_id
         result.approval_arguments = call.asked.arguments

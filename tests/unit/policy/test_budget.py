@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecall_server.policy.budget import MARKER_BYTES, cap_for, cut
+from sidecall_server.policy.budget import MARKER_BYTES, Sizes, cap_for, common_cap, cut
 
 sizes_and_budget = st.tuples(st.lists(st.integers(0, 5_000), max_size=30), st.integers(0, 60_000))
 
@@ -21,6 +21,17 @@ def test_what_is_kept_fits_and_nothing_more_is_cut_than_must_be(
     assert sum(sizes) > budget
     assert sum(min(size, cap) for size in sizes) <= budget
     assert sum(min(size, cap + 1) for size in sizes) > budget
+
+
+@given(sizes_and_budget, st.lists(st.integers(0, 5_000), max_size=30), st.data())
+def test_the_cap_of_several_lots_is_that_of_what_counts_of_them(
+    case: tuple[list[int], int], others: list[int], data: st.DataObject
+) -> None:
+    sizes, budget = case
+    count = data.draw(st.integers(0, len(others)))
+    kept = (Sizes(sizes), len(sizes)), (Sizes(others), count)
+
+    assert common_cap(kept, budget) == cap_for([*sizes, *sorted(others)[:count]], budget)
 
 
 @pytest.mark.parametrize(

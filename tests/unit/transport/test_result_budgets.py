@@ -1,8 +1,10 @@
 """Results are cut so that they fit, parts included."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +23,8 @@ from sidecall_server.core.outcome import (
     Success,
     TextPart,
 )
+from sidecall_server.policy.budget import Sizes
+from sidecall_server.transport import result_budgets
 from sidecall_server.transport.result_budgets import fit, fit_result
 from sidecall_server.transport.results import fill_result
 
@@ -192,6 +196,35 @@ def test_history_is_written() -> None:
     assert (first.started_offset_ns, first.finished_offset_ns) == (1_000, 2_000)
     assert not second.HasField("started_offset_ns")
     assert second.finished_offset_ns == 3_000
+
+
+def test_attempts_of_a_call_that_was_joined_may_have_ended_before_the_receipt() -> None:
+    failure = Failure(Reason.TOOL_TIMEOUT, "Too slow.", ExecutionState.UNKNOWN)
+    attempts = (FailedAttempt(failure, 200, 300), FailedAttempt(failure, 900, 1_500))
+    first, second = result_of("done", failed_attempts=attempts, replayed=True).failed_attempts
+    assert (first.started_offset_ns, first.finished_offset_ns) == (0, 0)
+    assert first.HasField("started_offset_ns")
+    assert (second.started_offset_ns, second.finished_offset_ns) == (0, 500)
+
+
+def test_sizes_are_arranged_once_however_many_parts_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arranged: list[int] = []
+
+    class Counted(Sizes):
+        def __init__(self, sizes: Iterable[int]) -> None:
+            kept = list(sizes)
+            arranged.append(len(kept))
+            super().__init__(kept)
+
+    monkeypatch.setattr(result_budgets, "Sizes", Counted)
+    results = [result_of([image(2_000 + n), image(2_000 + n)]) for n in range(300)]
+    fitted(results, 300_000)
+
+    assert size_of(results) <= 300_000
+    assert any(kinds(result) != ["blob", "blob"] for result in results)
+    assert sum(arranged) <= 3 * 300
 
 
 TEXTS = st.text(max_size=30) | st.integers(0, 4_000).map(lambda size: "x" * size)
