@@ -17,10 +17,12 @@ from sidecall_server.store.keeper import StoreOptions
 from sidecall_server.store.sqlite import SqliteStore
 
 RETENTION_S = 100
+KEPT_S = 125
+"""Uses are noted now and then: scopes are kept longer by that time."""
 
 PUT = st.tuples(st.just("put"), st.integers(0, 2), INDEXES, RECORDS)
 LOAD = st.tuples(st.just("load"), st.integers(0, 2))
-PASS = st.tuples(st.just("pass"), st.sampled_from([1, 60, RETENTION_S, RETENTION_S + 1]))
+PASS = st.tuples(st.just("pass"), st.sampled_from([1, 60, KEPT_S, KEPT_S + 1]))
 FLUSH, TIDY, REOPEN = (st.tuples(st.just(name)) for name in ("flush", "tidy", "reopen"))
 STEPS = st.lists(PUT | PUT | LOAD | FLUSH | PASS | TIDY | REOPEN, max_size=25)
 
@@ -41,7 +43,7 @@ class Model:
 
     def expire(self) -> None:
         for scope in list(self.records):
-            if self.used_s[scope] < self.now_s - RETENTION_S:
+            if self.used_s[scope] < self.now_s - KEPT_S:
                 del self.records[scope]
 
     def use(self, scope: Scope) -> None:
@@ -62,6 +64,8 @@ async def follow(
         for step in steps:
             match step:
                 case ("put", int(number), int(index), Record() as record):
+                    # Who puts has loaded: what expired is not taken for more of the same.
+                    await store.load(scopes[number])
                     store.put(scopes[number], index, record)
                     model.records.setdefault(scopes[number], {})[index] = record
                     model.use(scopes[number])

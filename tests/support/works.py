@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tests.support.engines import ToolRaisedError, bound
@@ -119,6 +119,12 @@ class DictStore:
         if not self.is_readable:
             return None
         return {**self.committed.get(scope, {}), **self.pending.get(scope, {})}
+
+    def touch(self, scope: Scope) -> None:
+        """See RecordStore. Nothing expires here."""
+
+    def keep_in_use(self, in_use: Callable[[], Iterable[Scope]]) -> None:
+        """See RecordStore."""
 
     def put(self, scope: Scope, index: int, record: Record) -> None:
         """See RecordStore."""

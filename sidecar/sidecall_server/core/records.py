@@ -1,7 +1,7 @@
 """What is remembered of calls, so that none of them is run twice."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -69,6 +69,24 @@ class Record:
     attempts: int = 0
     approval: PendingApproval | None = None
 
+    @classmethod
+    def of_batch(cls, digest: bytes, call_count: int | None) -> "Record":
+        """The record of a batch itself; it is stored like that of a call.
+
+        Args:
+            digest: Digest of what holds for all its calls.
+            call_count: Number of its calls; None where it is not known yet.
+        """
+        return cls(digest, attempts=_NO_COUNT if call_count is None else call_count)
+
+    @property
+    def call_count(self) -> int | None:
+        """Number of the calls of a batch, in its own record; None where it is not known."""
+        return None if self.attempts == _NO_COUNT else self.attempts
+
+
+_NO_COUNT = -1
+
 
 class RecordStore(Protocol):
     """Keeps records where they survive the death of the process.
@@ -79,11 +97,21 @@ class RecordStore(Protocol):
     async def load(self, scope: Scope) -> Mapping[int, Record] | None:
         """The records of a scope by index; empty where there are none or they expired.
 
-        None where they cannot be read: then nobody knows what has been run.
+        None where they cannot be read or may have been lost: then nobody knows what has
+        been run.
         """
 
+    def touch(self, scope: Scope) -> None:
+        """Takes note that a scope is used, although nothing is put under it."""
+
+    def keep_in_use(self, in_use: Callable[[], Iterable[Scope]]) -> None:
+        """Has scopes not expire as long as they are in use; `in_use` tells which are."""
+
     def put(self, scope: Scope, index: int, record: Record) -> None:
-        """Takes a record to be written; it replaces that of the same scope and index."""
+        """Takes a record to be written; it replaces that of the same scope and index.
+
+        The scope must have been loaded, unless it is new, and be in use since.
+        """
 
     async def flush(self) -> bool:
         """Waits until all that was put before is committed; False where that failed.

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 from sidecall_server.store.database import Database
 from sidecall_server.store.errors import StoreError
-from sidecall_server.store.opening import primary_code, set_aside
+from sidecall_server.store.opening import aside_of, primary_code, set_aside
 
 T = TypeVar("T")
 
@@ -27,8 +28,8 @@ class StoreOptions:
     Attributes:
         path: Its file.
         retention_s: Seconds after its last use at which a scope is forgotten.
-        max_bytes: Size of the file above which finished scopes are forgotten, those used
-            least recently first. What was started and has no known end stays.
+        max_bytes: Size of the file above which outcomes are dropped, those used least
+            recently first. That a call was started stays.
     """
 
     path: Path
@@ -46,12 +47,16 @@ class Keeper:
         StoreError: It cannot be opened at first.
     """
 
-    def __init__(self, options: StoreOptions) -> None:
+    def __init__(self, options: StoreOptions, unix_ns: Callable[[], int] = time.time_ns) -> None:
+        """Opens the file; `unix_ns` tells the time since the Unix epoch."""
         self.options = options
+        self._unix_ns = unix_ns
         self._database: Database | None = self._open()
 
     def use(self, work: Callable[[Database], T]) -> T:
         """Works with the database. A damaged one is set aside, and an empty one used.
+
+        That one knows that others were lost, until those would have expired.
 
         Raises:
             sqlite3.Error: It failed.
@@ -63,12 +68,14 @@ class Keeper:
         except (sqlite3.Error, StoreError) as error:
             if not _is_damage(error):
                 raise
-            aside = set_aside(self.options.path)
+            aside = set_aside(self.options.path, self._unix_ns())
             _log.error(
-                "%s is damaged (%s) and was moved to %s: what was remembered is lost",
+                "%s is damaged (%s) and was moved to %s: what was remembered is lost. For %g s "
+                "requests with an id that is not in memory are refused, since they may have run",
                 self.options.path,
                 error,
                 aside,
+                self.options.retention_s,
             )
         return self._attempt(work)
 
@@ -90,7 +97,11 @@ class Keeper:
 
     def _open(self) -> Database:
         options = self.options
-        return Database(options.path, options.retention_s, options.max_bytes)
+        try:
+            lost_ms = aside_of(options.path).stat().st_mtime_ns // 1_000_000
+        except OSError:
+            lost_ms = None
+        return Database(options.path, options.retention_s, options.max_bytes, lost_ms)
 
 
 def _is_damage(error: Exception) -> bool:

@@ -69,9 +69,16 @@ def open_connection(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def set_aside(path: Path) -> Path:
+def aside_of(path: Path) -> Path:
+    """Where a damaged file is moved to; the time of its change is that of the move."""
+    return path.with_name(path.name + ".damaged")
+
+
+def set_aside(path: Path, now_ns: int) -> Path:
     """Moves a damaged file and its log away, over an earlier one; returns where to."""
-    aside = path.with_name(path.name + ".damaged")
+    aside = aside_of(path)
+    # Before it is moved: whoever opens the next file must see when this one was lost.
+    os.utime(path, ns=(now_ns, now_ns))
     path.replace(aside)
     log = path.with_name(path.name + "-wal")
     if log.exists():

@@ -4,8 +4,10 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from sidecall_server.core.records import Record, Scope
@@ -23,6 +25,9 @@ _LINGER_S = 0.005
 _RETRY_S = 1.0
 """Seconds after which a failed commit is tried again, where no flush asks for it sooner."""
 
+_NOTES = 4
+"""How often, at least, it is noted within the retention that a scope is in use."""
+
 _MAX_KEPT = 50_000
 """Records that are kept in memory while the file cannot be written."""
 
@@ -31,7 +36,8 @@ class SqliteStore:
     """Implements core.records.RecordStore. Made by `open`; used from one event loop.
 
     What is put while a commit runs goes into the next one. Records whose commit failed stay
-    in memory, are found there, and are committed with the next ones.
+    in memory, are found there, and are committed with the next ones. That scopes are in use
+    is noted now and then; the file keeps all of them longer by the time between two notes.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class SqliteStore:
         self._path = keeper.options.path
         self._unix_ns = unix_ns
         self._tidy_every_s = tidy_every_s
+        self._in_use: Callable[[], Iterable[Scope]] = tuple
         self._pending: dict[Scope, dict[int, Record]] = {}
         self._next: asyncio.Future[bool] | None = None  # of the commit that takes what is pending
         self._taken: dict[Scope, dict[int, Record]] = {}
@@ -72,14 +79,18 @@ class SqliteStore:
         Args:
             options: Its file and bounds.
             unix_ns: Tells the time, in nanoseconds since the Unix epoch.
-            tidy_every_s: Seconds between two looks for what can be forgotten.
+            tidy_every_s: Seconds at most between two looks for what is in use and what can
+                be forgotten.
 
         Raises:
             StoreError: It cannot be opened.
         """
         executor = ThreadPoolExecutor(1, "sidecall-store")
+        tidy_every_s = min(tidy_every_s, options.retention_s / _NOTES)
+        kept = replace(options, retention_s=options.retention_s + tidy_every_s)
         try:
-            opening = asyncio.get_running_loop().run_in_executor(executor, Keeper, options)
+            make = partial(Keeper, kept, unix_ns)
+            opening = asyncio.get_running_loop().run_in_executor(executor, make)
             return cls(executor, await opening, unix_ns, tidy_every_s)
         except BaseException:
             executor.shutdown(wait=False)
@@ -94,9 +105,19 @@ class SqliteStore:
         except Exception as error:
             self._fails("read", error)
             return None
-        for later in (self._taken, self._pending):
-            found.update(later.get(scope, {}))
+        if found is not None:
+            for later in (self._taken, self._pending):
+                found.update(later.get(scope, {}))
         return found
+
+    def touch(self, scope: Scope) -> None:
+        """See RecordStore."""
+        if self._closing is None:
+            self._pending.setdefault(scope, {})
+
+    def keep_in_use(self, in_use: Callable[[], Iterable[Scope]]) -> None:
+        """See RecordStore."""
+        self._in_use = in_use
 
     def put(self, scope: Scope, index: int, record: Record) -> None:
         """See RecordStore."""
@@ -209,6 +230,7 @@ class SqliteStore:
 
     def _put_back(self, taken: dict[Scope, dict[int, Record]]) -> None:
         """Keeps records whose commit failed, the newest where they are too many."""
+        taken = {scope: records for scope, records in taken.items() if records}
         for scope, records in self._pending.items():
             taken.setdefault(scope, {}).update(records)
         self._pending = taken
@@ -223,8 +245,12 @@ class SqliteStore:
         if self._tidying is not None or self._closing is not None:
             return
         self._tidy_timer.cancel()
-        now_ms = self._now_ms()
-        self._tidying = self._use(lambda database: (database.tidy(now_ms), database.is_full()))
+        # Uses that no commit has noted yet come before what expires.
+        self._commit()
+        now_ms, in_use = self._now_ms(), list(self._in_use())
+        self._tidying = self._use(
+            lambda database: (database.tidy(now_ms, in_use), database.is_full())
+        )
         self._tidying.add_done_callback(self._end_tidy)
 
     def _end_tidy(self, job: asyncio.Future[tuple[bool, bool]]) -> None:
@@ -252,7 +278,7 @@ class SqliteStore:
             return
         self._failing.add(what)
         if error is None:
-            _log.warning("%s: calls with an unknown end fill it beyond its bound", self._path)
+            _log.warning("%s: marks of calls that ran fill it beyond its bound", self._path)
         elif isinstance(error, sqlite3.Error | StoreError | OSError):
             _log.error("%s cannot be %s: %s", self._path, what, error)
         else:

@@ -3,6 +3,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -170,7 +171,7 @@ async def test_a_full_disk(store: SqliteStore, caplog: pytest.LogCaptureFixture)
         for index in range(20):
             store.put(scope(number), index, DONE)
         assert not await store.flush()
-    assert len(await store.load(scope(0))) == 20, "memory still knows"
+    assert len(await store.load(scope(0)) or ()) == 20, "memory still knows"
     assert await store.load(SCOPE) == {0: STARTED}
     assert [r.levelname for r in caplog.records] == ["ERROR"]
     assert "cannot be written: database or disk is full" in caplog.text
@@ -204,7 +205,7 @@ async def test_newer_records_win_over_those_that_failed(store: SqliteStore) -> N
     assert not await failing
     await page_bound(store, None)
     assert await store.flush()
-    assert (await store.load(SCOPE))[3] == STARTED
+    assert (await store.load(SCOPE) or {})[3] == STARTED
 
 
 async def test_memory_is_bounded_while_the_disk_is_full(
@@ -218,7 +219,7 @@ async def test_memory_is_bounded_while_the_disk_is_full(
     assert not await store.flush()
     assert store.statistics()["records_pending"] == 40
     assert store.statistics()["records_dropped"] == 40
-    assert len(await store.load(scope(3))) == 20
+    assert len(await store.load(scope(3)) or ()) == 20
     await page_bound(store, None)
 
 
@@ -234,7 +235,49 @@ async def test_a_file_that_is_damaged_at_work_is_set_aside(
     assert await store.flush()
     assert await store.load(SCOPE) == {0: STARTED}
     assert options.path.with_name("records.db.damaged").exists()
+    assert await store.load(scope(1)) is None, "nobody knows what it was"
     assert ["is damaged" in r.message for r in caplog.records] == [True]
+
+
+async def test_what_a_damaged_file_knew_is_unknown_for_its_time(options: StoreOptions) -> None:
+    store = await SqliteStore.open(options, lambda: 0)
+    store.put(SCOPE, 0, DONE)
+    assert await store.flush()
+    await _spoil(store, options.path)
+    assert await store.load(SCOPE) is None
+    await store.close()
+    # As if the process had died before the next file said what was lost.
+    options.path.unlink()
+    for now_s, expected in ((59, None), (80, {})):
+        store = await SqliteStore.open(options, partial(int, now_s * 10**9))
+        assert await store.load(SCOPE) == expected
+        await store.close()
+
+
+async def test_scopes_in_use_stay_and_expire_when_they_are_let_go(options: StoreOptions) -> None:
+    now_ns, in_use = 0, [SCOPE]
+    store = await SqliteStore.open(options, lambda: now_ns, tidy_every_s=0.01)
+    store.keep_in_use(lambda: in_use)
+    store.put(SCOPE, 0, STARTED)
+    store.put(scope(1), 0, DONE)
+    assert await store.flush()
+    for now_s in (40, 80, 120):
+        now_ns = now_s * 10**9
+        await eventually(partial(holds, store, partial(_was_used, at_s=now_s)))
+    assert await store.load(scope(1)) == {}
+    in_use.clear()
+    now_ns = 170 * 10**9
+    store.touch(SCOPE)
+    await eventually(partial(holds, store, partial(_was_used, at_s=170)))
+    now_ns = 220 * 10**9
+    assert await store.load(SCOPE) == {0: STARTED}
+    now_ns = 281 * 10**9
+    await eventually(lambda: holds(store, is_empty))
+    await store.close()
+
+
+def _was_used(database: Database, at_s: int) -> bool:
+    return database._number("SELECT max(used_ms) FROM scopes") == at_s * 1000
 
 
 async def _spoil(store: SqliteStore, path: Path) -> None:
@@ -317,5 +360,5 @@ async def test_a_full_file_of_unknown_ends_is_said_once(
         await settle()
     await store.close()
     assert [r.message for r in caplog.records] == [
-        f"{options.path}: calls with an unknown end fill it beyond its bound"
+        f"{options.path}: marks of calls that ran fill it beyond its bound"
     ]
