@@ -18,6 +18,7 @@ REJECTIONS = frozenset(
         "PAGE_TOKEN_INVALID",
         "REQUEST_ID_REUSED",
         "REQUEST_INVALID",
+        "REQUEST_MEMORY_FULL",
         "STORE_UNAVAILABLE",
         "TOOLS_CHANGED",
         "TOO_MANY_BATCHES",

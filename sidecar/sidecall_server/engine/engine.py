@@ -177,12 +177,18 @@ class Engine:
         if batch.minted is not None:
             for index, call in list(batch.calls.items()):
                 entry = batch.minted.entries.setdefault(index, Entry(call_digest(call.request)))
+                policies = batch.tools.get(call.request.name)
+                entry.is_repeatable = policies is not None and policies.is_repeatable
                 if call.outcome is not None:
                     entry.set_outcome(call.outcome, call.attempt)
                 if index % _STRIDE == _STRIDE - 1:
                     await self.slices.breathe()
             batch.minted.call_count = len(batch.calls)
             self.ledger.adopt(batch.minted)
+        await self.settle(batch)
+
+    async def settle(self, batch: Batch) -> None:
+        """Waits until the results that a batch has by now are durable, as far as they can be."""
         if self.ledger.is_durable and (batch.request_id or batch.known.keys):
             await self.ledger.flush()
 
@@ -221,7 +227,7 @@ class Engine:
             batch.known = known
             batch.log = known.log
             if known.log is not None:
-                known.log.is_known = True
+                self.ledger.accept(known.log)
         self._open.add(batch)
         if options.deadline_ns is not None:
             self.watchdog.arm(options.deadline_ns)

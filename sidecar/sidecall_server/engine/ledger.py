@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from sidecall_server.core.records import (
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.digests import call_digest, options_digest
 from sidecall_server.engine.log import Entry, Log
+from sidecall_server.engine.remembered import Remembered
 from sidecall_server.engine.slices import Slices
 
 _log = logging.getLogger("sidecall.engine")
@@ -46,18 +46,16 @@ class Ledger:
     """All that is remembered, in memory and where given in a store."""
 
     def __init__(self, limits: Limits, clock: Clock, slices: Slices) -> None:
-        self._retention_ns = int(limits.request_retention_s * 1e9)
-        self._max_bytes = limits.max_remembered_bytes
-        self._clock = clock
         self._slices = slices
         self._store: RecordStore | None = None
-        self._logs: OrderedDict[Scope, Log] = OrderedDict()  # the one used last at the end
+        self._logs = Remembered(limits, clock)
         self._loading: dict[Scope, asyncio.Future[None]] = {}
-        self._bytes = 0
 
     def keep_in(self, store: RecordStore) -> None:
         """Has what must survive the process kept in a store; before the first batch."""
         self._store = store
+        self._logs.is_durable = True
+        store.keep_in_use(self._logs.in_use)
 
     @property
     def is_durable(self) -> bool:
@@ -72,11 +70,11 @@ class Ledger:
     @property
     def size_bytes(self) -> int:
         """About the bytes that they take."""
-        return self._bytes
+        return self._logs.size
 
     def knows_request(self, options: BatchOptions) -> bool:
         """Whether a batch with the request_id was accepted before, as far as memory tells."""
-        log = self._get(_request_scope(options))
+        log = self._logs.get(_request_scope(options))
         return log is not None and log.is_known
 
     async def look_up(self, options: BatchOptions, requests: Sequence[ToolCall] | None) -> Known:
@@ -88,16 +86,18 @@ class Ledger:
 
         Raises:
             Rejection: The request_id was used with other content, a decision names an
-                approval that is not known, or nobody knows what has run.
+                approval that is not known, nobody knows what has run, or there is no room.
         """
         known = Known()
         try:
             if requests is not None:
                 await self.load_keys(options, requests, known.keys)
             if options.request_id:
-                known.log = await self._find(_request_scope(options))
-                known.log.users += 1
-                await self._check(known.log, options, requests)
+                log = known.log = await self._find(_request_scope(options))
+                if not log.is_known:
+                    count = 0 if requests is None else len(requests)
+                    self._logs.check_room(options.identity, count)
+                await self._check(log, options, requests)
         except BaseException:
             self.release(known)
             raise
@@ -119,18 +119,35 @@ class Ledger:
         if self._store is None:
             return
         scopes = {key_scope(options, request) for request in requests if request.idempotency_key}
-        for scope in scopes.difference(keys):
+
+        async def load(scope: Scope) -> None:
             keys[scope] = await self._find(scope)
-            keys[scope].users += 1
+
+        wanted = sorted(scopes.difference(keys))
+        for start in range(0, len(wanted), _STRIDE):
+            # Together, so that they wait for the store once, and not too many for one turn.
+            loads = map(load, wanted[start : start + _STRIDE])
+            for failure in await asyncio.gather(*loads, return_exceptions=True):
+                if failure is not None:
+                    raise failure
+
+    def accept(self, log: Log) -> None:
+        """Takes note that a batch was accepted; from now on its request_id stands for it."""
+        if not log.is_known:
+            log.is_known = True
+            self._put_header(log)
 
     def release(self, known: Known) -> None:
         """Ends the use of what is remembered of a batch."""
         logs = [*known.keys.values(), *([] if known.log is None else [known.log])]
         for log in logs:
-            log.users -= 1
+            self._logs.release(log)
             self._touch(log)
+            if not (log.is_known or log.is_in_use or log.scope.kind is ScopeKind.KEY):
+                # Its batch was refused: other content may come under its id.
+                self._logs.forget(log)
         if logs:
-            self._tidy()
+            self._logs.tidy()
 
     async def _check(
         self, log: Log, options: BatchOptions, requests: Sequence[ToolCall] | None
@@ -148,7 +165,6 @@ class Ledger:
             raise _reused("other options")
         log.digest = digest
         if requests is None:
-            self._put_header(log)
             return
         _check_count(log, len(requests))
         # First all of them: a request that is refused must leave nothing behind.
@@ -174,12 +190,11 @@ class Ledger:
         _check_count(log, call_count)
         if log.call_count is None:
             log.call_count = call_count
-            self._put_header(log)
+            if log.is_known:
+                self._put_header(log)
 
     def _put_header(self, log: Log) -> None:
-        # The field that counts attempts of a call counts the calls of a batch.
-        count = -1 if log.call_count is None else log.call_count
-        self._put(log.scope, BATCH, Record(log.digest, attempts=count))
+        self._put(log.scope, BATCH, Record.of_batch(log.digest, log.call_count))
 
     def enter(self, log: Log, index: int, request: ToolCall) -> None:
         """Takes note of a call that comes alone.
@@ -192,10 +207,7 @@ class Ledger:
     def _enter(self, log: Log, index: int, digest: bytes) -> Entry:
         _check_call(log, index, digest)
         entry = log.entries.get(index)
-        if entry is None:
-            entry = log.entries[index] = Entry(digest)
-            self._resize(log, entry.size)
-        return entry
+        return self._logs.enter(log, index, digest) if entry is None else entry
 
     def mint(self, options: BatchOptions, request_id: str) -> Log:
         """A log for a batch that came without an id; nobody can find it before `adopt`."""
@@ -204,13 +216,17 @@ class Ledger:
 
     def adopt(self, log: Log) -> None:
         """Makes a log that was minted known under its id."""
-        log.is_known = True
-        log.size += sum(entry.size for entry in log.entries.values())
-        self._remember(log)
-        self._put_header(log)
+        for entry in log.entries.values():
+            log.recount(entry)
+        if not self._logs.has_room(log.scope.identity, log.marks):
+            # Who approves learns that it is not known any more, and nothing runs.
+            _log.warning("no room: calls that wait for approval cannot be approved")
+            return
+        self._logs.add(log)
+        self.accept(log)
         for index, entry in log.entries.items():
             self._put(log.scope, index, entry.record())
-        self._tidy()
+        self._logs.tidy()
 
     def key_log(
         self, options: BatchOptions, request: ToolCall, digest: bytes, keys: dict[Scope, Log]
@@ -226,11 +242,20 @@ class Ledger:
         scope = key_scope(options, request)
         log = keys.get(scope)
         if log is None:
-            log = keys[scope] = self._get(scope) or self._remember(Log(scope))
-            log.users += 1
+            log = keys[scope] = self._logs.get(scope) or self._logs.add(Log(scope))
+            self._logs.hold(log)
         if not log.entries:
             self._enter(log, 0, digest)
         return log
+
+    def has_room_for_key(
+        self, options: BatchOptions, request: ToolCall, keys: Mapping[Scope, Log]
+    ) -> bool:
+        """Whether a call's idempotency key is remembered or may be."""
+        scope = key_scope(options, request)
+        if scope in keys or self._logs.get(scope) is not None:
+            return True
+        return self._logs.has_room(options.identity, 2)
 
     def knows_key(
         self, options: BatchOptions, request: ToolCall, keys: Mapping[Scope, Log]
@@ -239,7 +264,7 @@ class Ledger:
         if not request.idempotency_key:
             return False
         scope = key_scope(options, request)
-        log = keys.get(scope) or self._get(scope)
+        log = keys.get(scope) or self._logs.get(scope)
         entry = None if log is None else log.entries.get(0)
         if entry is None:
             return False
@@ -252,14 +277,15 @@ class Ledger:
             raise AssertionError("nobody was asked")
         pending = entry.approval
         entry.approval = PendingApproval(pending.id, pending.digest, decision)
+        self._logs.recount(log, entry)
         self._put(log.scope, index, entry.record())
 
     def keep(self, log: Log, index: int, outcome: Outcome, attempts: int) -> None:
         """Takes what has become of a call."""
         entry = log.entries[index]
-        before = entry.size
+        entry.is_repeatable = entry.flight is not None and entry.flight.repeatable
         entry.set_outcome(outcome, attempts)
-        self._resize(log, entry.size - before)
+        self._logs.recount(log, entry)
         if entry.started or entry.is_marked or entry.approval is not None:
             self._put(log.scope, index, entry.record())
         entry.is_marked = False
@@ -273,9 +299,8 @@ class Ledger:
         """
         for log, index in marks:
             entry = log.entries[index]
-            before = entry.size
             entry.start(attempt)
-            self._resize(log, entry.size - before)
+            self._logs.recount(log, entry)
             self._put(log.scope, index, entry.record())
         return self._store is None or await self._store.flush()
 
@@ -285,22 +310,20 @@ class Ledger:
             _log.error("results could not be stored; a restart would not remember them")
 
     async def _find(self, scope: Scope) -> Log:
-        """The log of a scope, from memory, from the store, or a new one."""
+        """The log of a scope, from memory, from the store, or a new one; it is held."""
         while scope in self._loading:
             await asyncio.wait([self._loading[scope]])
-        log = self._get(scope)
+        log = self._logs.get(scope)
         if log is None:
             log = await self._load(scope)
+        self._logs.hold(log)
+        self._logs.use(log)
         self._touch(log)
         return log
 
-    def _get(self, scope: Scope) -> Log | None:
-        """The log of a scope that is in memory and may still be used."""
-        log = self._logs.get(scope)
-        if log is None or log.is_in_use or log.used_ns > self._oldest_ns():
-            return log
-        self._forget(log)
-        return None
+    def _touch(self, log: Log) -> None:
+        if self._store is not None and (log.is_known or log.entries):
+            self._store.touch(log.scope)
 
     async def _load(self, scope: Scope) -> Log:
         log = Log(scope)
@@ -312,59 +335,9 @@ class Ledger:
                 del self._loading[scope]
                 done.set_result(None)
             if found is None:
-                raise Rejection(
-                    RejectionReason.STORE_UNAVAILABLE,
-                    "The store of earlier requests cannot be read, so nobody knows what has run.",
-                    retry_after_s=_STORE_RETRY_S,
-                )
-            records = dict(found)
-            header = records.pop(BATCH, None)
-            if header is not None:
-                log.is_known = True
-                log.digest = header.digest
-                log.call_count = None if header.attempts < 0 else header.attempts
-            for index, record in records.items():
-                log.entries[index] = entry = Entry(
-                    record.digest, record.started, record.outcome, record.attempts, record.approval
-                )
-                log.size += entry.size
-        return self._remember(log)
-
-    def _remember(self, log: Log) -> Log:
-        self._logs[log.scope] = log
-        self._bytes += log.size
-        self._touch(log)
-        return log
-
-    def _forget(self, log: Log) -> None:
-        del self._logs[log.scope]
-        self._bytes -= log.size
-
-    def _resize(self, log: Log, more: int) -> None:
-        log.size += more
-        if self._logs.get(log.scope) is log:
-            self._bytes += more
-
-    def _touch(self, log: Log) -> None:
-        log.used_ns = self._clock.now_ns()
-        if self._logs.get(log.scope) is log:
-            self._logs.move_to_end(log.scope)
-
-    def _oldest_ns(self) -> int:
-        return self._clock.now_ns() - self._retention_ns
-
-    def _tidy(self) -> None:
-        """Forgets what was not used for long, and what takes too much room."""
-        oldest_ns, excess = self._oldest_ns(), self._bytes - self._max_bytes
-        forgotten = []
-        for log in self._logs.values():
-            if log.used_ns > oldest_ns and excess <= 0:
-                break
-            if not log.is_in_use:
-                forgotten.append(log)
-                excess -= log.size
-        for log in forgotten:
-            self._forget(log)
+                raise _unavailable("cannot be read")
+            _fill(log, found)
+        return self._logs.add(log)
 
     def _put(self, scope: Scope, index: int, record: Record) -> None:
         if self._store is not None:
@@ -378,6 +351,31 @@ def key_scope(options: BatchOptions, request: ToolCall) -> Scope:
 
 def _request_scope(options: BatchOptions) -> Scope:
     return Scope(ScopeKind.REQUEST, options.identity, "", options.request_id)
+
+
+def _fill(log: Log, found: Mapping[int, Record]) -> None:
+    """Has a log know what a store does."""
+    records = dict(found)
+    header = records.pop(BATCH, None)
+    if header is not None:
+        log.is_known = True
+        log.digest, log.call_count = header.digest, header.call_count
+    elif records and log.scope.kind is ScopeKind.REQUEST:
+        # The header comes first: what was there before the rest was lost.
+        raise _unavailable("has lost a part of them")
+    for index, record in records.items():
+        log.entries[index] = entry = Entry(
+            record.digest, record.started, record.outcome, record.attempts, record.approval
+        )
+        log.recount(entry)
+
+
+def _unavailable(why: str) -> Rejection:
+    return Rejection(
+        RejectionReason.STORE_UNAVAILABLE,
+        f"The store of earlier requests {why}, so nobody knows what has run.",
+        retry_after_s=_STORE_RETRY_S,
+    )
 
 
 def _check_count(log: Log, call_count: int) -> None:

@@ -1,12 +1,11 @@
 """What is known of calls that may be sent again."""
 
+import sys
 from dataclasses import dataclass, field
 
 from sidecall_server.core.outcome import (
-    BlobPart,
     ExecutionState,
     Failure,
-    LinkPart,
     Outcome,
     Part,
     Reason,
@@ -16,7 +15,13 @@ from sidecall_server.core.records import PendingApproval, Record, Scope
 from sidecall_server.engine.flights import Flight, is_own
 
 ENTRY_BYTES = 400
-"""About what an entry takes beside the text of its result."""
+"""About what an entry takes beside its texts."""
+
+_ITEM_BYTES = 64
+"""About what a place in a table takes."""
+
+_BULK_BYTES = 1024
+"""Bytes of an approval above which it is dropped with the outcomes."""
 
 
 @dataclass(slots=True)
@@ -31,6 +36,8 @@ class Entry:
         approval: The human's part; None where none is asked.
         flight: The run in flight; None where there is none.
         is_marked: Whether the store says that it was started.
+        is_repeatable: Whether running it twice does no harm.
+        counted: Bytes that its log counts for it.
     """
 
     digest: bytes
@@ -40,6 +47,8 @@ class Entry:
     approval: PendingApproval | None = None
     flight: Flight | None = None
     is_marked: bool = False
+    is_repeatable: bool = False
+    counted: int = 0
 
     def settled(self, name: str, *, repeatable: bool) -> Outcome | None:
         """What a call gets that must not run again; None where it may run.
@@ -51,7 +60,8 @@ class Entry:
         outcome = self.outcome
         if isinstance(outcome, Success):
             return outcome
-        if outcome is None:
+        if outcome is None or (self.started and outcome.state is ExecutionState.NOT_STARTED):
+            # What an earlier send came to before it was started says nothing.
             unknown = self.started
         elif outcome.reason is Reason.APPROVAL_REJECTED or _is_of_tool(outcome):
             return outcome
@@ -83,12 +93,20 @@ class Entry:
     @property
     def size(self) -> int:
         """About the bytes that it takes."""
-        outcome = self.outcome
-        if outcome is None:
-            return ENTRY_BYTES
+        outcome, size = self.outcome, ENTRY_BYTES
+        if self.approval is not None:
+            size += _approval_size(self.approval)
         if isinstance(outcome, Failure):
-            return ENTRY_BYTES + len(outcome.message)
-        return ENTRY_BYTES + len(outcome.text) + sum(map(_part_size, outcome.parts))
+            size += _failure_size(outcome)
+        elif outcome is not None:
+            size += sys.getsizeof(outcome.text) + sum(map(_part_size, outcome.parts))
+        return size
+
+    def drop_bulk(self) -> None:
+        """Forgets how it ended, but not that it was started."""
+        self.outcome = None
+        if self.approval is not None and _approval_size(self.approval) > _BULK_BYTES:
+            self.approval = None
 
 
 @dataclass(slots=True)
@@ -124,6 +142,31 @@ class Log:
         """The ids that were given out."""
         return {entry.approval.id for entry in self.entries.values() if entry.approval is not None}
 
+    @property
+    def marks(self) -> int:
+        """What is remembered at least: the request or key itself, and its calls."""
+        return 1 + len(self.entries)
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether nothing in it must not be run twice."""
+        return all(e.is_repeatable or not e.started for e in self.entries.values())
+
+    def recount(self, entry: Entry) -> int:
+        """Counts what an entry takes by now; returns how many bytes that is more."""
+        size = entry.size
+        more, entry.counted = size - entry.counted, size
+        self.size += more
+        return more
+
+    def drop_bulk(self) -> int:
+        """Keeps no more than marks of its calls; returns how many bytes that is less."""
+        less = 0
+        for entry in self.entries.values():
+            entry.drop_bulk()
+            less -= self.recount(entry)
+        return less
+
 
 def _is_of_tool(failure: Failure) -> bool:
     # A call may also end between two attempts, of which the first was completed.
@@ -131,15 +174,30 @@ def _is_of_tool(failure: Failure) -> bool:
 
 
 def _part_size(part: Part) -> int:
-    if isinstance(part, BlobPart):
-        return len(part.data)
-    return len(part.uri) if isinstance(part, LinkPart) else len(part.text)
+    return _ITEM_BYTES + sum(sys.getsizeof(getattr(part, name)) for name in part.__slots__)
+
+
+def _failure_size(failure: Failure) -> int:
+    size = sys.getsizeof(failure.message)
+    for violation in failure.violations:
+        size += _ITEM_BYTES + sys.getsizeof(violation.field) + sys.getsizeof(violation.message)
+    for key, value in failure.metadata.items():
+        size += _ITEM_BYTES + sys.getsizeof(key) + sys.getsizeof(value)
+    return size
+
+
+def _approval_size(approval: PendingApproval) -> int:
+    decision, size = approval.decision, _ITEM_BYTES + sys.getsizeof(approval.id)
+    if decision is not None:
+        texts = (decision.decided_by, decision.arguments, decision.comment)
+        size += _ITEM_BYTES + sum(map(sys.getsizeof, texts))
+    return size
 
 
 def _outcome_unknown(name: str) -> Failure:
     return Failure(
         Reason.OUTCOME_UNKNOWN,
-        f"The call of {name!r} was started in an earlier send, and nobody saw its end. It may "
-        "have taken effect: find out before you call it again.",
+        f"The call of {name!r} was started in an earlier send, and how it ended is not known, or "
+        "no longer. It may have taken effect: find out before you call it again.",
         ExecutionState.UNKNOWN,
     )

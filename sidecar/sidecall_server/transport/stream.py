@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from sidecall.v1 import tool_service_pb2
 from sidecall_server.core.call import Call, ToolCall
+from sidecall_server.core.events import CallEvent, Finished
 from sidecall_server.core.outcome import Reason
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.batch import Batch
@@ -54,13 +55,14 @@ async def serve_stream(
         is_refused = False
         try:
             while not batch.done.done():
-                for message in out.of(await events.wait()):
+                for message in out.of(await _settled(engine, batch, events)):
                     yield message
                 problem = _problem(reader)
             problem = _problem(reader)
             is_refused = problem is not None and _is_refusal(problem, batch)
             events.wake()
-            for message in () if is_refused else out.of(await events.wait()):
+            last = await _settled(engine, batch, events)
+            for message in () if is_refused else out.of(last):
                 yield message
         except Exception:
             # An RPC that fails would say that no call was started.
@@ -76,6 +78,14 @@ async def serve_stream(
         reader.cancel()
         engine.close(batch)
         await asyncio.wait([reader])
+
+
+async def _settled(engine: Engine, batch: Batch, events: EventBuffer) -> list[CallEvent]:
+    """Waits for events; results in them are durable, where they have to be."""
+    arrived = await events.wait()
+    if any(type(event) is Finished for event in arrived):
+        await engine.settle(batch)
+    return arrived
 
 
 async def _start(engine: Engine, messages: AsyncIterator[Request]) -> StreamStart:

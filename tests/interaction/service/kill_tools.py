@@ -76,9 +76,9 @@ async def read(path: str, name: str, gate: str = "") -> str:
 
 
 @tool(approval="required")
-async def pay(path: str, name: str) -> str:
+async def pay(path: str, name: str, gate: str = "") -> str:
     """Changes something when a person has approved it."""
-    return await _run(path, name, "")
+    return await _run(path, name, gate)
 
 
 @tool

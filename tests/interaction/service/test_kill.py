@@ -301,6 +301,41 @@ async def test_what_waits_for_approval_survives(killable: Killable) -> None:
     assert killable.lines() == {"pay": 1, "other": 1}
 
 
+async def test_killed_while_what_was_approved_runs(killable: Killable, gate: Gate) -> None:
+    request = batch(killable.call("pay", "pay", gate=gate.path))
+    response = await killable.begin(request)
+    request.request_id = response.request_id
+    asked = response.results[0].approval_id
+    request.approvals.add(approval_id=asked, decision="DECISION_APPROVE", decided_by="someone")
+    rpc = killable.begin(request)
+    await gate.arrived("pay")
+    await killable.restart()
+    await lost(rpc)
+    (again,) = await killable.send(request)
+
+    check_failure(again, "OUTCOME_UNKNOWN", grpc.StatusCode.UNKNOWN, UNKNOWN)
+    assert killable.lines() == {"pay": 1}
+
+
+async def test_streamed_results_are_durable_when_they_are_told(killable: Killable) -> None:
+    turn = await Turn(killable.channel()).start(request_id="r")
+    names = [f"w{index}" for index in range(30)]
+    calls = [killable.call("write", name) for name in names]
+    for index, item in enumerate(calls):
+        await turn.call(index, item)
+    held = killable.call("write", "held", after="$ref:never")
+    await turn.call(len(calls), held)
+    await turn.seal(len(calls) + 1)
+    await turn.until("result", len(calls) - 1)
+    killable.process.kill()
+    told = set(turn.results())
+    await killable.restart()
+    again = await killable.send(batch(*calls, held, request_id="r"))
+
+    assert all(again[index].content == f"did w{index}" for index in told if index < len(calls))
+    assert max(killable.lines().values()) == 1
+
+
 async def test_without_a_store_a_lost_approval_never_runs(
     start_process: StartProcess, folder: Path
 ) -> None:

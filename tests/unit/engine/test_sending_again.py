@@ -11,6 +11,7 @@ from tests.support.works import Works, to
 
 from sidecall_server.core.call import Call, Mode, OnFailure, ToolCall
 from sidecall_server.core.outcome import ExecutionState, Failure, Reason
+from sidecall_server.core.records import Scope, ScopeKind
 from sidecall_server.core.tool import Lane
 
 
@@ -210,7 +211,8 @@ async def test_a_failed_dependency_takes_no_results_away() -> None:
     async with bench(*works.tools()) as b:
         await b.run(calls, request_id="r")
         # As after a crash that lost the first outcome and not the second.
-        (log,) = b.engine.ledger._logs.values()
+        log = b.engine.ledger._logs.get(Scope(ScopeKind.REQUEST, "", "", "r"))
+        assert log is not None
         log.entries[0].outcome = None
         works.failing.add("a")
         again = await b.run(calls, request_id="r")
