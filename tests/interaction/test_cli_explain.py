@@ -24,6 +24,20 @@ async def one(text: str) -> str:
     return text
 '''
 
+FLAKY = '''
+from sidecall import tool
+
+seen = []
+
+@tool(effects="read_only", retry={"attempts": 2, "backoff": "1ms", "on": ["UNKNOWN"]})
+def flaky() -> int:
+    """Fails at first."""
+    seen.append(1)
+    if len(seen) == 1:
+        raise ConnectionError("not yet")
+    return len(seen)
+'''
+
 CALLS = [
     {"name": "one", "arguments": {"text": "a"}},
     {"name": "one", "arguments": {"text": "b"}},
@@ -74,6 +88,17 @@ def test_json(tools_file: Path) -> None:
     spent = sum(step["waiting_s"] + step["running_s"] for step in schedule["critical_path"])
     assert spent == pytest.approx(schedule["duration_s"])
     assert schedule["speed_up"] == pytest.approx(schedule["sequential_s"] / schedule["duration_s"])
+
+
+def test_json_tells_of_failed_attempts(folder: Path) -> None:
+    path = folder / "flaky_tools.py"
+    path.write_text(FLAKY)
+    done = sidecall("batch", "-", "--json", "--tools", path, stdin='[{"name": "flaky"}]')
+    (result,) = json.loads(done.stdout)
+    assert (result["content"], result["attempts"]) == ("2", 2)
+    (attempt,) = result["failed_attempts"]
+    assert attempt["reason"] == "TOOL_FAILED"
+    assert 0 <= attempt["started_s"] <= attempt["finished_s"] <= result["started_s"]
 
 
 def test_nothing_is_explained_that_was_not_asked_for(tools_file: Path) -> None:

@@ -1,7 +1,6 @@
 """`sidecall batch`."""
 
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from typing import Any, cast
 import click
 from rich.cells import cell_len, set_cell_size
 
-from sidecall import BatchResults, ToolCall, ToolResult, is_ok, pending_approvals
-from sidecall import _approvals as decisions
+from sidecall import BatchResults, ToolCall, ToolResult, is_ok
 from sidecall._requests import ExecuteOptions
 from sidecall_server.cli import explanation, results
 from sidecall_server.cli.batch_file import BatchFileError, read_batch
 from sidecall_server.cli.connection import Duration, connect, endpoint_options, run
+from sidecall_server.cli.decisions import Decisions, Sent, ask, decision_options
 from sidecall_server.cli.errors import TOOL_FAILED
 from sidecall_server.cli.live_batch import BatchView, CallView, Request, run_live
-from sidecall_server.cli.output import clip, console, counted, read_stdin, write_raw
+from sidecall_server.cli.output import clip, console, read_stdin, write_raw
 from sidecall_server.cli.waterfall import draw
 
 
@@ -48,10 +47,7 @@ class _Job:
 @click.option("--timeout", type=Duration(), help="Longest time for the whole batch.")
 @click.option("--request-id", help="Send the batch again under this id; nothing runs twice.")
 @click.option("--session-id", help="Session whose earlier results may be referred to.")
-@click.option(
-    "--approve", multiple=True, metavar="ID", help="Let a call run that waits for a person."
-)
-@click.option("--reject", multiple=True, metavar="ID", help="Keep a call from running that waits.")
+@decision_options
 @click.option("--explain", is_flag=True, help="Say what calls waited for, and what would help.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, nothing else.")
 def command(
@@ -59,8 +55,6 @@ def command(
     endpoint: str | None,
     tools: tuple[str, ...],
     timeout: float | None,
-    approve: tuple[str, ...],
-    reject: tuple[str, ...],
     **flags: Any,
 ) -> None:
     """Run the calls in FILE (`-` for stdin) as one batch and draw its waterfall.
@@ -72,11 +66,11 @@ def command(
     "mode", "on_failure", "max_concurrency", "timeout", "context", "request_id" and
     "session_id"; options win over them.
 
-    Where calls wait for approval, the command that decides is printed: the same file, the
-    request id and the approval ids.
+    Where calls wait for approval, they are shown with their arguments and the command that
+    decides: the same file and options, the request id and the approval ids.
 
     With --explain the calls that decided when the batch ended are marked, and --json prints
-    an object with "results" and "schedule".
+    an object with "results", "schedule" and "request_id".
 
     Exit code 0: every call ended OK; 1: one did not; 69: no sidecar answers.
     """
@@ -85,22 +79,25 @@ def command(
     except BatchFileError as error:
         raise click.UsageError(f"{file}: {error}") from None
     explain, as_json = flags.pop("explain"), flags.pop("as_json")
+    decisions = Decisions(*map(flags.pop, ("approve", "edit", "reject", "by", "comment")))
+    edited = [approval_id for approval_id, _ in decisions.edit]
+    sent = Sent(file, tools, edited, {**flags, "endpoint": endpoint, "timeout": timeout})
     said = {**batch.options, **{name: value for name, value in flags.items() if value is not None}}
     timeout_s = said.pop("timeout", None) if timeout is None else timeout
     said.pop("timeout", None)
     live = sys.stdout.isatty() and not as_json
     view = BatchView([CallView(call.name) for call in batch.calls]) if live else None
     options = cast("ExecuteOptions", said)
-    if approve or reject:
-        options["approvals"] = [*map(decisions.approve, approve), *map(decisions.reject, reject)]
+    if approvals := decisions.approvals():
+        options["approvals"] = approvals
     done = _run(_Job(endpoint, tools, batch.calls, timeout_s, options, view))
     if as_json:
-        value = explanation.as_json(done) if explain else [results.as_json(item) for item in done]
+        value = explanation.as_json(done) if explain else results.batch_as_json(done)
         write_raw(json.dumps(value, indent=2))
     else:
         _print(dict(enumerate(done)))
         _draw(done, explain=explain)
-        _ask(file, done)
+        ask(sent, done)
     if not all(map(is_ok, done)):
         raise SystemExit(TOOL_FAILED)
 
@@ -151,21 +148,6 @@ def _print(done: Mapping[int, ToolResult]) -> None:
         else:
             between = "\n" if "\n" in item.content else "  "
             write_raw(head + between + item.content)
-
-
-def _ask(file: str, done: BatchResults) -> None:
-    """Says how to decide on the calls that wait for a person."""
-    pending = pending_approvals(done)
-    if not pending:
-        return
-    out = console()
-    out.print(
-        f"\n{counted(len(pending), 'call')} to be approved (--approve) or rejected (--reject):"
-    )
-    again = shlex.join(["sidecall", "batch", file, "--request-id", done.request_id])
-    for item in pending:
-        what = clip(f"{item.name} {item.approval_arguments}", 120)
-        out.print(f"  {again} --approve {item.approval_id}\n    {what}", soft_wrap=True)
 
 
 def _draw(done: BatchResults, *, explain: bool) -> None:

@@ -33,6 +33,8 @@ def command(
     if not is_ok(result):
         told = f"{results.code_name(result)}/{reason_of(result)}"
         click.echo(f"{name}: {told}, execution state {results.state_name(result)}", err=True)
+        if results.waits_for_approval(result):
+            click.echo("to decide on it, send it with `sidecall batch`", err=True)
         raise SystemExit(TOOL_FAILED)
 
 

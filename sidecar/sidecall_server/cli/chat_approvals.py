@@ -1,7 +1,6 @@
 """Asks at the terminal whether a call may run."""
 
 import getpass
-import json
 import select
 import signal
 import socket
@@ -14,6 +13,7 @@ import click
 
 from sidecall import Approval, approve, reject
 from sidecall.chat import ApprovalRequested
+from sidecall_server.cli.arguments import problem
 from sidecall_server.cli.connection import stop_signals
 from sidecall_server.cli.output import printable, stdout
 
@@ -52,13 +52,10 @@ def ask(request: ApprovalRequested) -> Approval | None:
 def _edited(arguments: str) -> str | None:
     """The arguments as they are wanted; None: as if nobody had asked to edit them."""
     while answer := _prompt("arguments> ", arguments):
-        try:
-            if isinstance(json.loads(answer), dict):
-                return answer
-            problem = "it is no object"
-        except (RecursionError, ValueError) as error:
-            problem = str(error)
-        click.echo(f"arguments are a JSON object: {problem}", err=True)
+        wrong = problem(answer)
+        if wrong is None:
+            return answer
+        click.echo(f"arguments are a JSON object: {wrong}", err=True)
         arguments = answer
     return None
 

@@ -5,7 +5,6 @@ import time
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from sidecall import is_ok
@@ -25,6 +24,7 @@ from sidecall.chat import (
     TurnStarted,
 )
 from sidecall.v1.execution_pb2 import DECISION_APPROVE, ToolResult
+from sidecall_server.cli.arguments import laid_out
 from sidecall_server.cli.output import clip, printable
 from sidecall_server.cli.results import outcome
 from sidecall_server.cli.waterfall import draw
@@ -99,8 +99,8 @@ class ChatView:
         if isinstance(event, ApprovalRequested):
             self._line("?", event.index, f"{event.tool_name} needs approval to run with", "cyan")
             # Whole, since this is what somebody decides on.
-            arguments = Text(printable(event.arguments))
-            self._console.print(Padding(arguments, (0, 0, 0, _HEAD_CELLS)))
+            for line in laid_out(event.arguments, self._console.width - _HEAD_CELLS):
+                self._console.print(Text(" " * _HEAD_CELLS + line), soft_wrap=True)
             return
         approval = event.approval
         if approval is None:

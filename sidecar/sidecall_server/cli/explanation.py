@@ -65,12 +65,10 @@ def blocked_ns(result: ToolResult) -> dict[str, int]:
 def as_json(done: BatchResults) -> dict[str, Any]:
     """Results and schedule as a JSON value."""
     return {
+        "request_id": done.request_id,
         "results": [
-            {
-                **shown.as_json(result),
-                "blocked_s": {name: ns / 1e9 for name, ns in blocked_ns(result).items()},
-            }
-            for result in done
+            {**value, "blocked_s": {name: ns / 1e9 for name, ns in blocked_ns(result).items()}}
+            for value, result in zip(shown.batch_as_json(done), done, strict=True)
         ],
         "schedule": _schedule_json(done.schedule),
     }
@@ -110,7 +108,8 @@ def explain(done: BatchResults) -> Iterator[Text]:
     critical = {step.index for step in done.schedule.critical_path}
     blocked = [blocked_ns(result) for result in done]
     yield Text("blocked on (* decided when the batch ended)")
-    yield from _calls(labels, blocked, critical)
+    asked = {index for index, result in enumerate(done) if shown.waits_for_approval(result)}
+    yield from _calls(labels, blocked, critical, asked)
     if critical:
         yield Text()
         yield Text("critical path")
@@ -140,7 +139,7 @@ class _Labels:
 
 
 def _calls(
-    labels: _Labels, blocked: Sequence[Mapping[str, int]], critical: set[int]
+    labels: _Labels, blocked: Sequence[Mapping[str, int]], critical: set[int], asked: set[int]
 ) -> Iterator[Text]:
     """What each call was blocked on; of many, those on the path and the longest waits."""
     indexes: Sequence[int] = range(len(labels))
@@ -151,6 +150,8 @@ def _calls(
         waits = ", ".join(
             f"{CAUSES[name].meaning} {seconds(ns)}" for name, ns in blocked[index].items()
         )
+        if index in asked:
+            waits += ("; " if waits else "") + "not run, a person has to approve it"
         mark = "*" if index in critical else " "
         style = _CRITICAL if index in critical else ""
         yield Text(f"{mark} {labels[index]}  {waits or 'nothing'}", style=style)

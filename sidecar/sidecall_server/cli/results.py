@@ -4,8 +4,9 @@ from typing import Any
 
 from google.rpc import code_pb2
 
-from sidecall import is_ok, reason_of
-from sidecall.v1.execution_pb2 import ExecutionState, ToolResult
+from sidecall import BatchResults, is_ok, reason_of
+from sidecall._status_details import reason_in
+from sidecall.v1.execution_pb2 import ExecutionState, FailedAttempt, ToolResult
 
 
 def code_name(result: ToolResult) -> str:
@@ -33,9 +34,14 @@ def started_s(result: ToolResult) -> float | None:
     return timing.started_offset_ns / 1e9 if timing.HasField("started_offset_ns") else None
 
 
+def waits_for_approval(result: ToolResult) -> bool:
+    """Whether the call did not run since a person has to decide first."""
+    return reason_of(result) == "APPROVAL_REQUIRED"
+
+
 def as_json(result: ToolResult) -> dict[str, Any]:
     """The result as a JSON value."""
-    return {
+    value = {
         "id": result.call_id,
         "name": result.name,
         "ok": is_ok(result),
@@ -45,6 +51,33 @@ def as_json(result: ToolResult) -> dict[str, Any]:
         "content": result.content,
         "attempts": result.attempts,
         "truncated": result.truncated,
+        "replayed": result.replayed,
+        "coalesced": result.coalesced,
         "started_s": started_s(result),
         "finished_s": result.timing.finished_offset_ns / 1e9,
+    }
+    if result.failed_attempts:
+        value["failed_attempts"] = [_attempt_as_json(item) for item in result.failed_attempts]
+    if result.approval_id:
+        value["approval_id"] = result.approval_id
+        value["approval_arguments"] = result.approval_arguments
+    return value
+
+
+def batch_as_json(done: BatchResults) -> list[dict[str, Any]]:
+    """The results as a JSON value; those that wait for a person with the request's id."""
+    return [
+        {**as_json(item), "request_id": done.request_id}
+        if waits_for_approval(item)
+        else as_json(item)
+        for item in done
+    ]
+
+
+def _attempt_as_json(attempt: FailedAttempt) -> dict[str, Any]:
+    was_started = attempt.HasField("started_offset_ns")
+    return {
+        "reason": reason_in(attempt.status),
+        "started_s": attempt.started_offset_ns / 1e9 if was_started else None,
+        "finished_s": attempt.finished_offset_ns / 1e9,
     }

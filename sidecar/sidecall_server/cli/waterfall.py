@@ -16,7 +16,7 @@ from rich.text import Text
 from sidecall import is_ok
 from sidecall.v1.execution_pb2 import CallTiming, ExecutionState, ToolResult
 from sidecall_server.cli.output import clip
-from sidecall_server.cli.results import outcome
+from sidecall_server.cli.results import outcome, waits_for_approval
 
 DEFAULT_WIDTH = 80
 _LEAST_FACTOR = 0.95
@@ -184,6 +184,9 @@ def _row(position: int, result: ToolResult, received_ns: int) -> Row:
         if attempt.HasField("started_offset_ns")
     ]
     spans = list(_waits(timing, waited, attempts))
+    if waits_for_approval(result):
+        # It stood in no queue: it is not to run before it is sent again.
+        spans = [span for span in spans if span[0] is not QUEUED]
     spans.extend((FAILED, begin, max(begin + 1, stop)) for begin, stop in attempts)
     phase = RUNNING
     if not is_ok(result):

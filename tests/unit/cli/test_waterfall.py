@@ -1,4 +1,5 @@
 import io
+import re
 from typing import Any
 
 import pytest
@@ -84,6 +85,18 @@ total 1.00 s; one after the other 1.50 s; 1.5 times as fast
 == running   !! running, failed   ?? running, end unknown
 rr waits for another call's result   oo waits for its turn
 tt waits for its tool's limit   .. queued"""
+
+
+def test_what_waits_for_a_person_stands_in_no_queue() -> None:
+    asked = failed(
+        made("pay", None, 1000, reference=500),
+        code_pb2.FAILED_PRECONDITION,
+        "APPROVAL_REQUIRED",
+        EXECUTION_STATE_NOT_STARTED,
+    )
+    picture = Waterfall([made("find", 0, 1000), asked]).plain(86)
+    assert re.search(r"^@2 pay +\|r+ +\| ", picture, re.MULTILINE)
+    assert "queued" not in picture
 
 
 def test_picture() -> None:
