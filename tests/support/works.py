@@ -98,6 +98,8 @@ class DictStore:
         pending: What was put and not flushed.
         puts: Everything that was put, in order.
         flushes: Flushes that were asked for.
+        touched: Scopes that were said to be used, in order.
+        in_use: Tells which are in use.
         is_readable: Whether `load` works.
         is_writable: Whether `flush` works.
         gate: What flushes wait for.
@@ -108,6 +110,8 @@ class DictStore:
         self.pending: dict[Scope, dict[int, Record]] = {}
         self.puts: list[tuple[Scope, int, Record]] = []
         self.flushes = 0
+        self.touched: list[Scope] = []
+        self.in_use: Callable[[], Iterable[Scope]] = tuple
         self.is_readable = True
         self.is_writable = True
         self.gate = asyncio.Event()
@@ -122,9 +126,11 @@ class DictStore:
 
     def touch(self, scope: Scope) -> None:
         """See RecordStore. Nothing expires here."""
+        self.touched.append(scope)
 
     def keep_in_use(self, in_use: Callable[[], Iterable[Scope]]) -> None:
         """See RecordStore."""
+        self.in_use = in_use
 
     def put(self, scope: Scope, index: int, record: Record) -> None:
         """See RecordStore."""

@@ -215,3 +215,27 @@ async def test_a_method_that_does_not_exist(sidecar: Serving) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await raw_unary(sidecar.channel, "/sidecall.v1.ToolService/Nothing")(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_more_ids_than_can_be_remembered(sidecar: Serving) -> None:
+    sidecar.app.engine.ledger._logs._max_marks = 7
+    request = batch(call("write", {"text": "a"}), call("nothing"), request_id="r")
+    first = await sidecar.stub.ExecuteBatch(request)
+    for streamed in (False, True):
+        if streamed:
+            turn = await Turn(sidecar.channel).start(request_id="other")
+            error = await turn.failure()
+        else:
+            other = batch(*[call("nothing")] * 2, request_id="other")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await sidecar.stub.ExecuteBatch(other)
+            error = caught.value
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert reason(rpc_status(error)) == "REQUEST_MEMORY_FULL"
+        retry = detail(rpc_status(error), error_details_pb2.RetryInfo)
+        assert retry is not None
+        assert 0 < retry.retry_delay.seconds <= 600
+    again = await sidecar.stub.ExecuteBatch(request)
+
+    assert [result.replayed for result in again.results] == [True, True]
+    assert [result.content for result in again.results] == [r.content for r in first.results]

@@ -1,8 +1,11 @@
 """What goes when memory is short: results, but never that a call was started."""
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from tests.support.clock import settle
 from tests.support.engines import Bench, bench, failure_of, reasons, text_of
 from tests.support.works import DictStore, Works, to
 
@@ -17,7 +20,7 @@ from sidecall_server.core.outcome import (
     Violation,
     not_started,
 )
-from sidecall_server.core.records import PendingApproval
+from sidecall_server.core.records import BATCH, PendingApproval, Record, Scope
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.log import ENTRY_BYTES, Entry
 
@@ -198,3 +201,60 @@ def test_a_mark_beats_what_an_earlier_send_had_come_to(stale: Outcome) -> None:
     assert isinstance(settled, Failure)
     assert settled.reason is Reason.OUTCOME_UNKNOWN
     assert entry.settled("tool", repeatable=True) is None
+
+
+class _SlowStore(DictStore):
+    """Takes note of how many loads wait at a time."""
+
+    waiting = peak = 0
+
+    async def load(self, scope: Scope) -> Mapping[int, Record] | None:
+        """See RecordStore."""
+        self.waiting += 1
+        self.peak = max(self.peak, self.waiting)
+        await asyncio.sleep(0)
+        self.waiting -= 1
+        return await super().load(scope)
+
+
+async def test_keys_are_loaded_together() -> None:
+    works, store = Works("a"), _SlowStore()
+    calls = [to("write", "a", idempotency_key=f"k{number}") for number in range(100)]
+    async with bench(*works.tools(), store=store) as b:
+        assert reasons(await b.run(calls)) == ["OK"] * 100
+        assert store.peak == 64, "but not all of a large batch in one turn of the loop"
+        store.is_readable = False
+        with pytest.raises(Rejection) as caught:
+            await b.run([to("write", "a", idempotency_key="new"), *calls])
+        assert caught.value.reason is RejectionReason.STORE_UNAVAILABLE
+        b.assert_idle()
+
+
+async def test_a_request_that_lost_its_beginning_is_not_run() -> None:
+    works, store = Works("a"), DictStore()
+    async with bench(*works.tools(), store=store) as b:
+        await b.run([to("write", "a"), to("write", "a")], request_id="r")
+    (records,) = store.committed.values()
+    del records[BATCH], records[0]
+    async with bench(*works.tools(), store=store.survivor()) as b:
+        with pytest.raises(Rejection) as caught:
+            await b.run([to("write", "a"), to("write", "a")], request_id="r")
+
+        assert caught.value.reason is RejectionReason.STORE_UNAVAILABLE
+        assert works.counts == {"a": 2}
+
+
+async def test_a_store_hears_what_is_in_use() -> None:
+    works, store = Works(), DictStore()
+    async with bench(*works.tools(timeout_s=3600.0), store=store) as b:
+        turn = await b.start([to("write", "a", idempotency_key="k")], request_id="r")
+        assert {scope.id for scope in store.in_use()} == {"r", "k"}
+        turn.task.cancel()
+        await b.clock.advance(1000.0)
+        assert {scope.id for scope in store.in_use()} == {"r", "k"}, "its attempt goes on"
+        works.open("a")
+        await settle()
+        assert list(store.in_use()) == []
+        store.touched.clear()
+        await b.run([to("write", "a", idempotency_key="k")], request_id="r")
+        assert {scope.id for scope in store.touched} == {"r", "k"}

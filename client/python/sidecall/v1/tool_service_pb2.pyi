@@ -119,8 +119,9 @@ class GetCapabilitiesResponse(_message.Message):
 
     @_builtins.property
     def request_retention(self) -> _duration_pb2.Duration:
-        """Time after its last use for which a request_id or an idempotency_key is remembered;
-        less where requests are not durable and too many are remembered.
+        """Time after its last use for which a request_id or an idempotency_key is remembered.
+        Where too much is remembered results go before that: then a call that completed and
+        may not be repeated ends UNKNOWN with reason OUTCOME_UNKNOWN.
         """
 
     @_builtins.property

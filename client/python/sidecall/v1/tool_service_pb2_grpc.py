@@ -139,9 +139,11 @@ class ToolServiceServicer(object):
         GetCapabilitiesResponse.features.
         * DEADLINE_EXCEEDED: the RPC arrived with no time left.
         * RESOURCE_EXHAUSTED: too many batches are open (reason TOO_MANY_BATCHES, with
-        RetryInfo): retry after the delay. Or the request is larger than
-        GetCapabilitiesResponse.max_message_bytes: split it; gRPC itself refuses such a
-        message, without an ErrorInfo.
+        RetryInfo): retry after the delay. Or requests are not durable, and as many
+        request_ids are remembered as there is room for (reason REQUEST_MEMORY_FULL, with
+        RetryInfo): retry after the delay, or without a request_id. Or the request is
+        larger than GetCapabilitiesResponse.max_message_bytes: split it; gRPC itself
+        refuses such a message, without an ErrorInfo.
         * UNAVAILABLE (reason DRAINING): the sidecar is shutting down. Send the batch
         to another one, or retry with backoff.
         * UNAVAILABLE (reason STORE_UNAVAILABLE, with RetryInfo): what is remembered of the
