@@ -684,7 +684,9 @@ class Approval(_message.Message):
     """Who decided. At most 256 bytes."""
     arguments: _builtins.str
     """Arguments to run with instead of the model's, as JSON text; absent: unchanged. They
-    are validated like the model's; references in them are not resolved. At most 256 KiB.
+    are validated like the model's; references in them are not resolved. Where they are
+    empty or not valid nothing is decided: the call still waits, and content says why.
+    At most 256 KiB.
     """
     comment: _builtins.str
     """What to tell the model about a rejection. At most 4 KiB."""
