@@ -12,6 +12,9 @@ _log = logging.getLogger("sidecall.tools")
 
 _CANCELLED_S = 0.5
 
+_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What would end the event loop where a task lets it out."""
+
 
 class Lifespans:
     """Keeps the lifespans of some sources running.
@@ -44,7 +47,8 @@ class Lifespans:
             raise
         if not started.done():
             task, self._task = self._task, None
-            await task
+            if not task.cancelled():
+                task.result()
             raise ToolLoadError("a lifespan ended before it had started")
         return started.result()
 
@@ -69,9 +73,12 @@ class Lifespans:
             _log.error("a lifespan failed at shutdown", exc_info=error)
 
     async def _run(self, started: asyncio.Future[list[Any]]) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            started.set_result([await _enter(stack, source) for source in self._sources])
-            await self._end.wait()
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                started.set_result([await _enter(stack, source) for source in self._sources])
+                await self._end.wait()
+        except _ENDS as error:
+            raise RuntimeError(f"it raised {type(error).__name__}") from error
 
 
 async def _enter(stack: contextlib.AsyncExitStack, source: LoadedSource) -> Any:
@@ -79,7 +86,7 @@ async def _enter(stack: contextlib.AsyncExitStack, source: LoadedSource) -> Any:
         return None
     try:
         return await stack.enter_async_context(source.lifespan.running())
-    except Exception as error:
+    except (Exception, *_ENDS) as error:
         raise ToolLoadError(
-            f"{source.name}: its lifespan failed: {type(error).__name__}: {error}"
+            f"{source.name}: its lifespan failed: {type(error).__name__}: {error}", source.name
         ) from error

@@ -22,7 +22,16 @@ _OWN_FOLDERS = tuple(
 
 
 class ToolLoadError(Exception):
-    """Tools cannot be loaded; the text says where and why, for the operator."""
+    """Tools cannot be loaded; the text says where and why, for the operator.
+
+    Attributes:
+        sources: Names of the files and modules that it is about, as they were given.
+    """
+
+    def __init__(self, text: str, *sources: str) -> None:
+        """Takes what to say, and about what."""
+        super().__init__(text)
+        self.sources = sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +80,20 @@ def load_source(name: str, modules: Modules | None = None) -> LoadedSource:
     Raises:
         ToolLoadError: It does not exist, raises, or holds no tool.
     """
-    with _explained(name):
+    modules = modules or Modules()
+    with _explained(name, reloads=modules.anew):
         if is_path(name):
             _require_file(name)
-        module = (modules or Modules()).load(name)
-    tools = tuple(tools_in(module))
-    if not tools:
-        raise ToolLoadError(f"{name}: no tools in it; mark functions with @tool")
-    for tool in tools:
-        try:
-            tool.parameters  # noqa: B018  resolves forward references
-        except ToolDefinitionError as error:
-            raise ToolLoadError(f"{name}: {error} ({tool.location})") from error
-    return LoadedSource(name, tools, _lifespan_in(name, module), text_of(module))
+        module = modules.load(name)
+        tools = tuple(tools_in(module))
+        if not tools:
+            raise ToolLoadError(f"{name}: no tools in it; mark functions with @tool")
+        for tool in tools:
+            try:
+                tool.parameters  # noqa: B018  resolves forward references
+            except ToolDefinitionError as error:
+                raise ToolLoadError(f"{name}: {error} ({tool.location})") from error
+        return LoadedSource(name, tools, _lifespan_in(name, module), text_of(module))
 
 
 def check_names(sources: Sequence[LoadedSource]) -> None:
@@ -99,7 +109,9 @@ def check_names(sources: Sequence[LoadedSource]) -> None:
             if other is not tool or first is not source:
                 raise ToolLoadError(
                     f"two tools are named {tool.name!r}: {other.location} (from {first.name}) "
-                    f"and {tool.location} (from {source.name})"
+                    f"and {tool.location} (from {source.name})",
+                    first.name,
+                    source.name,
                 )
 
 
@@ -107,6 +119,8 @@ def _require_file(name: str) -> None:
     path = absolute(name)
     if path.is_dir():
         raise ToolLoadError(f"{path}: is a folder; name a file or a module")
+    if path.exists() and not path.is_file():
+        raise ToolLoadError(f"{path}: is not a regular file")
     if not path.is_file():
         raise ToolLoadError(f"{path}: no such file")
     if path.suffix != ".py":
@@ -114,20 +128,27 @@ def _require_file(name: str) -> None:
 
 
 @contextlib.contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turns whatever importing raises into a ToolLoadError that names the line."""
+def _explained(name: str, *, reloads: bool) -> Iterator[None]:
+    """Turns whatever importing raises into a ToolLoadError that names the line.
+
+    A KeyboardInterrupt is the user's, unless tools are reloaded: a sidecar that serves has
+    handlers for signals that raise nothing, so the file itself raised it.
+    """
     try:
         yield
-    except (ToolLoadError, KeyboardInterrupt):
+    except ToolLoadError as error:
+        error.sources = (name,)
         raise
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise ToolLoadError(
-                f"{name}: no such module; a file is given by its path, ending in .py"
+                f"{name}: no such module; a file is given by its path, ending in .py", name
             ) from error
-        raise ToolLoadError(_failed_import(name, error)) from error
+        raise ToolLoadError(_failed_import(name, error), name) from error
     except BaseException as error:
-        raise ToolLoadError(_failed_import(name, error)) from error
+        if isinstance(error, KeyboardInterrupt) and not reloads:
+            raise
+        raise ToolLoadError(_failed_import(name, error), name) from error
 
 
 def _failed_import(name: str, error: BaseException) -> str:

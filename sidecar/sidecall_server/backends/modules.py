@@ -22,6 +22,9 @@ class Modules:
     Each file and module that is named is executed itself; what it imports is imported as
     usual, once per process. A module that is executed again is a new object: whoever
     holds the old one keeps it as it is.
+
+    Attributes:
+        anew: Whether modules that exist are executed again.
     """
 
     def __init__(self, *, anew: bool = False, texts: Mapping[str, str] = _NO_TEXTS) -> None:
@@ -31,7 +34,7 @@ class Modules:
             anew: Whether modules that exist are executed again.
             texts: Texts to execute instead of what the files hold, by the names of sources.
         """
-        self._anew = anew
+        self.anew = anew
         self._texts = texts
         self._replaced: list[tuple[str, ModuleType | None]] = []
 
@@ -46,9 +49,9 @@ class Modules:
         path = absolute(name)
         module_name = _name_for(path) if in_file else name
         known = sys.modules.get(module_name)
-        if known is not None and not self._anew:
+        if known is not None and not self.anew:
             return known
-        if self._anew:
+        if self.anew:
             importlib.invalidate_caches()
         # Behind what is installed: the neighbours of a file must not shadow a package.
         _add_to_path(path.parent if in_file else Path.cwd())
@@ -162,6 +165,8 @@ def _read(spec: ModuleSpec | None) -> str | None:
     loader = spec.loader if spec is not None else None
     if spec is None or not isinstance(loader, InspectLoader):
         return None
+    if isinstance(loader, SourceFileLoader) and not Path(loader.path).is_file():
+        raise OSError(f"{loader.path} is not a regular file")
     return loader.get_source(spec.name)
 
 

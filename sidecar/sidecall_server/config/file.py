@@ -12,6 +12,7 @@ from sidecall_server.config.file_policies import read_groups, read_policies
 from sidecall_server.config.findings import Findings
 from sidecall_server.config.near import did_you_mean
 from sidecall_server.config.policies import PolicyEntry
+from sidecall_server.config.regular import read_regular
 from sidecall_server.config.settings import OPTIONS, Origin, Settings
 from sidecall_server.config.values import read_setting
 from sidecall_server.config.yaml_nodes import MAX_BYTES, Node, NotYamlError, Place, read_yaml
@@ -36,14 +37,14 @@ class ConfigFile:
     Attributes:
         values: Origin and value of each setting, by the names of `Settings` and `Limits`.
         groups: Limits that several tools share, by name.
-        group_origins: Where they stand, by `limits.NAME`.
+        part_origins: Where they stand, by `limits.NAME`, and tools, by `tools.SOURCE`.
         entries: What it says about tools.
         files: The file itself, and those of secrets.
     """
 
     values: Mapping[str, tuple[Origin, Any]] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
-    group_origins: Mapping[str, Origin] = field(default_factory=dict)
+    part_origins: Mapping[str, Origin] = field(default_factory=dict)
     entries: tuple[PolicyEntry, ...] = ()
     files: tuple[Path, ...] = ()
 
@@ -83,13 +84,7 @@ def read_config_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
 
 
 def _text(path: Path, findings: Findings) -> str:
-    try:
-        if path.is_dir():
-            raise ConfigError(f"{path}: is a folder, not a file")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    data = read_regular(path, MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes")
     try:
@@ -112,6 +107,7 @@ class _Reader:
         self._findings = findings
         self._files = [path]
         self._values: dict[str, tuple[Origin, Any]] = {}
+        self._tool_origins: dict[str, Origin] = {}
 
     def read(self, root: Node | None) -> ConfigFile:
         """Reads it all; what is wrong is among the findings."""
@@ -132,6 +128,7 @@ class _Reader:
                 self._findings.unknown(root.keys[key], (key,), known)
         groups, origins = read_groups(root.value.get("limits"), self._findings)
         entries = read_policies(root.value.get("policies"), groups, self._findings)
+        origins |= self._tool_origins
         return ConfigFile(self._values, groups, origins, entries, tuple(self._files))
 
     def _read_setting(self, key: str, name: str, default: Any, node: Node) -> None:
@@ -162,10 +159,11 @@ class _Reader:
         path = self._folder / name
         self._files.append(path)
         try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-            return ConfigError(f"{path}: {why}")
+            return read_regular(path, MAX_BYTES).decode().rstrip("\r\n")
+        except ConfigError as error:
+            return error
+        except UnicodeDecodeError:
+            return ConfigError(f"{path}: is not UTF-8")
 
     def _read_tools(self, node: Node, place: Place) -> None:
         if not isinstance(node.value, list):
@@ -195,7 +193,11 @@ class _Reader:
                 source.place, f"{where}.{kind}: must be a file or a module, not {source.kind}"
             )
             return None
-        return self._from_folder(source.value)
+        name = self._from_folder(source.value)
+        self._tool_origins.setdefault(
+            f"tools.{name}", Origin("file", self._findings.at(node.place))
+        )
+        return name
 
     def _from_folder(self, name: str) -> str:
         is_path = name.endswith(".py") or "/" in name or "\\" in name

@@ -64,7 +64,7 @@ class _Loader:
             groups=groups,
             policies=PolicyTable(self._file.entries, tuple(groups)),
             files=self._file.files,
-            origins={**self._origins, **self._file.group_origins},
+            origins={**self._origins, **self._file.part_origins},
         )
         if not made.listen:
             raise ConfigError(f"{made.where('listen')}: at least one address is needed")

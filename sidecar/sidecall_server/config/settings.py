@@ -1,6 +1,6 @@
 """What a sidecar is started with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
@@ -68,7 +68,8 @@ class Settings:
         groups: Limits that several tools share, by name.
         policies: What the configuration says about tools.
         files: All files that were read for these settings.
-        origins: Where each setting comes from, by its name here or in `Limits`.
+        origins: Where each setting comes from, by its name here or in `Limits`; parts of the
+            configuration file too, by `limits.NAME` and `tools.SOURCE`.
     """
 
     config: str = ""
@@ -96,6 +97,14 @@ class Settings:
         if origin.kind == "file":
             return f"{origin.name}: {option}"
         return origin.name or f"--{option.replace('_', '-')}"
+
+    def with_places(self, text: str, sources: Iterable[str]) -> str:
+        """What is said about sources of tools, and where the configuration file names them."""
+        if self.origin("tools").kind != "file":
+            return text
+        origins = {name: self.origins.get(f"tools.{name}") for name in sources}
+        places = [origin.name for origin in origins.values() if origin is not None]
+        return f"{text} ({', '.join(places)})" if places else text
 
 
 OPTIONS = tuple(

@@ -137,7 +137,8 @@ class Reloader:
         except (ConfigError, ToolLoadError) as error:
             _log.error("reload failed, what was in force stays: %s", error)
             self._fail(str(error))
-        except Exception as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            # Signals raise nothing while it serves: the code of a tool did.
             _log.exception("reload failed for an unexpected reason, what was in force stays")
             self._fail(f"{type(error).__name__}: {error}")
         else:
@@ -166,9 +167,18 @@ class Reloader:
 
 def _changed(before: Settings, after: Settings) -> Iterator[str]:
     """Names, as people know them, of settings that differ and hold until a restart."""
-    for name in OPTIONS:
-        if name not in _APPLIED and getattr(before, name) != getattr(after, name):
+    differing = [
+        name
+        for name in OPTIONS
+        if name not in _APPLIED and getattr(before, name) != getattr(after, name)
+    ]
+    differing += [
+        item.name
+        for item in fields(Limits)
+        if getattr(before.limits, item.name) != getattr(after.limits, item.name)
+    ]
+    for name in differing:
+        if after.origin(name).kind != "default":
             yield after.where(name)
-    for item in fields(Limits):
-        if getattr(before.limits, item.name) != getattr(after.limits, item.name):
-            yield after.where(item.name)
+        elif before.origin(name).kind != "default":
+            yield f"{name.removesuffix('_s')} (no longer given)"

@@ -80,6 +80,12 @@ class ServedTools:
             ToolLoadError: A tool cannot be loaded.
             ConfigError: A tool is declared wrongly, or its policy is wrong.
         """
+        try:
+            await self._put_in_force(settings)
+        except ToolLoadError as error:
+            raise ToolLoadError(settings.with_places(str(error), error.sources)) from error
+
+    async def _put_in_force(self, settings: Settings) -> None:
         files = {path: identify(path) for path in source_files(settings)}
         current = self._current
         if current is not None and (current.sources, current.files) == (settings.tools, files):

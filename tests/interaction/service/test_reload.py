@@ -1,10 +1,11 @@
 """Tools and policies are replaced while the sidecar serves: all of them, or none."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from signal import SIGHUP, SIGTERM
+from signal import SIGHUP, SIGINT, SIGTERM, Signals
 
 import grpc
 import pytest
@@ -61,6 +62,26 @@ from sidecall import tool
 def tell() -> str:
     return "{version}"
 """
+
+
+ENDS = """
+import asyncio
+from sidecall import lifespan, tool
+
+@lifespan
+async def resources():
+    raise {error}
+    yield
+
+@tool
+def tell() -> str:
+    return "never"
+"""
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 class World:
@@ -162,6 +183,16 @@ async def test_a_signal_replaces_tools_and_a_call_of_a_removed_one_finishes(
         (lambda world: world.tools.write_text("x = 1\ndef f(:\n"), "tools.py, line 2"),
         (lambda world: world.tools.unlink(), "tools.py: no such file"),
         (lambda world: world.config.unlink(), "sidecall.yaml: "),
+        (lambda world: replace_by_pipe(world.config), "sidecall.yaml: is not a regular file"),
+        (lambda world: replace_by_pipe(world.tools), "tools.py: is not a regular file"),
+        (lambda world: world.tools.write_text("raise KeyboardInterrupt\n"), "tools.py:1"),
+        (lambda world: world.tools.write_text("raise SystemExit\n"), "tools.py:1"),
+        (lambda world: world.tools.write_text("raise GeneratorExit\n"), "tools.py:1"),
+        (lambda world: world.tools.write_text(ENDS.format(error="KeyboardInterrupt")),
+         "its lifespan failed: KeyboardInterrupt"),
+        (lambda world: world.tools.write_text(ENDS.format(error="asyncio.CancelledError")),
+         "a lifespan ended before it had started"),
+        (lambda world: world.tools.unlink(), "sidecall.yaml:4)"),
     ],
 )  # fmt: skip
 async def test_what_is_wrong_keeps_what_was_in_force(
@@ -177,6 +208,8 @@ async def test_what_is_wrong_keeps_what_was_in_force(
     assert await world.tell() == "one"
     assert (await world.listed()).revision == before
 
+    for path in (world.config, world.tools):
+        path.unlink(missing_ok=True)
     world.configure(most=2)
     world.write_plain("two")
     world.sidecar.signal(SIGHUP)
@@ -230,16 +263,18 @@ async def test_settings_that_hold_until_a_restart_are_named(world: World) -> Non
     assert "sidecall.yaml:7: max_threads" in line
     assert "sidecall.yaml:8: drain_timeout" in line
     assert "listen" not in line
+    assert "batch" not in line
 
 
-async def test_a_stop_ends_a_reload(world: World, gate: Gate) -> None:
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+async def test_a_stop_ends_a_reload(world: World, gate: Gate, number: Signals) -> None:
     world.configure()
     world.write_plain("one")
     world.serve()
     world.write("two", gate)
     world.sidecar.signal(SIGHUP)
     starting = await gate.arrived("lifespan of two")
-    world.sidecar.signal(SIGTERM)
+    world.sidecar.signal(number)
     assert await world.sidecar.ended() == 0
     await starting.left()
     assert "stopped" in world.sidecar.log()

@@ -95,10 +95,13 @@ async def test_function_that_does_not_yield_is_explained() -> None:
         await lifespans.start()
 
 
-async def test_failed_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
+async def test_failed_end_is_logged(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     async def f() -> AsyncIterator[None]:
         yield
-        raise OSError("cannot close")
+        raise error("cannot close")
 
     lifespans = Lifespans([source(f)])
     await lifespans.start()

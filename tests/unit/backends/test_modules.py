@@ -153,3 +153,12 @@ def test_a_file_behind_a_link_that_moves_stays_one_module(tmp_path: Path) -> Non
     assert (first.X, second.X) == ("one", "two")
     assert first.__name__ == second.__name__
     assert str(second.__file__) == f"{link}/city.py"
+
+
+def test_a_pipe_in_place_of_a_module_is_not_opened(package: Path) -> None:
+    Modules().load("shop.tools")
+    path = package / "__init__.py"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="is not a regular file"):
+        Modules(anew=True).load("shop.tools")

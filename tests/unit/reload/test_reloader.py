@@ -9,7 +9,7 @@ import pytest
 from tests.support.clock import FakeClock, settle
 
 from sidecall_server.backends.loader import ToolLoadError
-from sidecall_server.config import ConfigError, Settings
+from sidecall_server.config import ConfigError, Origin, Settings
 from sidecall_server.core.defaults import Limits
 from sidecall_server.reload.reloader import Reloader, ReloadStatistics
 
@@ -151,11 +151,31 @@ async def test_what_holds_until_a_restart_is_named(
     bench: Bench, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.settings = Settings(
-        tools=(str(path),), listen=("127.0.0.1:1",), limits=Limits(max_threads=3)
+        tools=(str(path),),
+        listen=("127.0.0.1:1",),
+        drain_timeout_s=1.0,
+        limits=Limits(max_concurrency=7, max_batch_concurrency=7),
+        origins={
+            "listen": Origin("flag", "--listen"),
+            "max_concurrency": Origin("file", "sidecall.yaml:3"),
+        },
     )
     await bench.request()
     assert len(bench.tools.in_force) == 1
-    assert "restart to apply the changes of: --listen, --max-threads" in caplog.text
+    given = "--listen, sidecall.yaml:3: max_concurrency"
+    assert f"restart to apply the changes of: {given}\n" in caplog.text
+
+
+async def test_what_is_no_longer_given_is_named(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    origins = {"drain_timeout_s": Origin("file", "sidecall.yaml:2")}
+    bench = Bench(Settings(tools=(str(path),), drain_timeout_s=1.0, origins=origins))
+    bench.reloader.start()
+    bench.settings = Settings(tools=(str(path),))
+    await bench.request()
+    bench.reloader.close()
+    assert "restart to apply the changes of: drain_timeout (no longer given)\n" in caplog.text
 
 
 def overwrite(path: Path, text: str = "something else") -> None:
