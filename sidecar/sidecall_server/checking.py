@@ -16,6 +16,9 @@ from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import Outcome
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.registry import Registry
+from sidecall_server.store.errors import StoreError
+from sidecall_server.store.opening import check_file
+from sidecall_server.store.url import parse_store_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,11 @@ def check_tools(settings: Settings) -> list[CheckedTool]:
         ToolLoadError: A tool cannot be loaded.
         ConfigError: Policies of tools are wrong; all of them are told.
     """
-    tools = {tool.name: tool for source in load_sources(settings.tools) for tool in source.tools}
+    try:
+        sources = load_sources(settings.tools)
+    except ToolLoadError as error:
+        raise ToolLoadError(settings.with_places(str(error), error.sources)) from error
+    tools = {tool.name: tool for source in sources for tool in source.tools}
     policies: dict[str, ToolPolicy] = {}
     bound: list[BoundTool] = []
     mistakes: list[str] = []
@@ -82,6 +89,21 @@ def check_tools(settings: Settings) -> list[CheckedTool]:
         )
         for name, entry in registry.tools.items()
     ]
+
+
+def check_store(settings: Settings) -> None:
+    """Looks at the place of the store; makes and locks nothing. It may be in use.
+
+    Raises:
+        ConfigError: A store cannot be there.
+    """
+    path = parse_store_url(settings.store)
+    if path is None:
+        return
+    try:
+        check_file(path)
+    except StoreError as error:
+        raise ConfigError(f"{settings.where('store')}: {error}") from None
 
 
 def _own(tool: Tool[..., Any], policy: ToolPolicy) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The configuration file, as the commands read and show it."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,3 +185,63 @@ def test_a_file_says_what_is_served(write: Write, folder: Path) -> None:
         assert called.stdout == "sunny in Rome\n"
         process.terminate()
         assert process.wait(LONGEST_S) == 0
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_only_regular_files_are_read(write: Write, folder: Path, make: Callable[..., None]) -> None:
+    special = folder / "special.py"
+    make(special)
+    link = folder / "link.py"
+    link.symlink_to(special)
+    fits = "is a folder" if make is os.mkdir else "is not a regular file"
+    for path in (special, link):
+        for config in (
+            path,
+            write(f"store: {{file: {path.name}}}\ntools: [{{python: bank_tools.py}}]\n"),
+        ):
+            done = sidecall("check", "--config", config)
+            assert done.returncode == 64
+            assert f"{path}: {fits}" in done.stderr
+        done = sidecall("check", "--tools", path)
+        assert done.returncode == 64
+        assert f"{path}: {fits}" in done.stderr
+
+
+def test_a_lane_without_its_argument_is_named_by_its_line(write: Write) -> None:
+    path = write("tools: [{python: bank_tools.py}]\npolicies:\n  transfer:\n    lane: 'x:{nope}'\n")
+    for command in ("check", "serve"):
+        done = sidecall(command, "--config", path, "--listen", "unix:/nowhere/x.sock")
+        assert done.returncode == 64
+        assert f"{path}:4: tool 'transfer': lane: " in done.stderr
+        assert "there is no argument 'nope'; there are account_id, amount" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("tools:\n  - python: bank_tools.py\n  - python: missing.py\n", "3"),
+        ("tools:\n  - python: missing_module\n", "2"),
+        ("tools:\n  - python: broken.py\n", "2"),
+        ("tools:\n  - python: bank_tools.py\n  - python: same_tools.py\n", "2, 3"),
+    ],
+)
+def test_tools_that_cannot_be_loaded_are_named_by_their_lines(
+    write: Write, folder: Path, text: str, lines: str
+) -> None:
+    path = write(text)
+    (folder / "same_tools.py").write_text(TOOLS)
+    (folder / "broken.py").write_text("1 / 0\n")
+    places = ", ".join(f"{path}:{line}" for line in lines.split(", "))
+    for command in ("check", "serve"):
+        done = sidecall(command, "--config", path, "--listen", "unix:/nowhere/x.sock")
+        assert done.returncode == 64
+        assert done.stderr.endswith(f" ({places})\n")
+
+
+def test_of_many_mistakes_the_first_are_told(write: Write) -> None:
+    path = write("".join(f"unknown_{number}: 1\n" for number in range(3000)))
+    done = sidecall("check", "--config", path)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "Error: 3000 mistakes:"
+    assert lines[50].startswith(f"{path}:50:1: unknown_49: unknown key")
+    assert lines[51:] == ["and 2950 more"]

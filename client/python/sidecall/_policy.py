@@ -220,6 +220,20 @@ def contradictions(policy: ToolPolicy) -> list[Problem]:
     return [Problem((key,), text) for key, set_ in shared.items() if set_]
 
 
+def lane_problem(policy: ToolPolicy, schema: Mapping[str, Any]) -> Problem | None:
+    """A lane on an argument that no call can have would never order anything."""
+    lane = policy.lane
+    is_closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
+    if lane is None or not is_closed:
+        return None
+    known = list(schema.get("properties", {}))
+    for argument in lane.arguments:
+        if argument not in known:
+            text = f"there is no argument {argument!r}; there are {', '.join(known) or 'none'}"
+            return Problem(("lane",), f"{lane.template!r}: {text}")
+    return None
+
+
 def override(policy: ToolPolicy, options: PolicyOptions) -> ToolPolicy:
     """A policy in which some keys are replaced, nested values as a whole.
 

@@ -1,10 +1,9 @@
 """From a tool and the policy in force to the engine's terms."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from sidecall import _policy_values as written
-from sidecall._policy import ToolPolicy
+from sidecall._policy import ToolPolicy, lane_problem
 from sidecall._tool import Tool
 from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.core.outcome import Code
@@ -32,8 +31,8 @@ def tool_spec(tool: Tool[..., Any], policy: ToolPolicy, groups: tuple[str, ...] 
         ToolLoadError: The policy does not fit the tool's arguments.
     """
     schema = tool.input_schema
-    if policy.lane is not None:
-        _check_lane(tool, policy.lane, schema)
+    if problem := lane_problem(policy, schema):
+        raise ToolLoadError(f"tool {tool.name!r} ({tool.location}): {problem}")
     return ToolSpec(
         name=tool.name,
         description=tool.description,
@@ -92,16 +91,3 @@ def _sharing(policy: ToolPolicy) -> Sharing | None:
     if not policy.coalesce and policy.cache_ttl_s is None:
         return None
     return Sharing(policy.coalesce, policy.cache_ttl_s, policy.share == "all", policy.context_keys)
-
-
-def _check_lane(tool: Tool[..., Any], lane: written.Lane, schema: Mapping[str, Any]) -> None:
-    """A lane on an argument that no call can have would never order anything."""
-    if schema.get("additionalProperties") is not False or "patternProperties" in schema:
-        return
-    known = list(schema.get("properties", {}))
-    for argument in lane.arguments:
-        if argument not in known:
-            raise ToolLoadError(
-                f"tool {tool.name!r} ({tool.location}): lane {lane.template!r}: there is no "
-                f"argument {argument!r}; there are {', '.join(known) or 'none'}"
-            )

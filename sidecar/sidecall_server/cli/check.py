@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sidecall._policy import ToolPolicy
 from sidecall_server.backends.loader import ToolLoadError
-from sidecall_server.checking import CheckedTool, check_tools
+from sidecall_server.checking import CheckedTool, check_store, check_tools
 from sidecall_server.cli.errors import SettingsError
 from sidecall_server.cli.output import (
     console,
@@ -32,15 +32,11 @@ def command(**flags: Any) -> None:
     """Check settings and tools without serving.
 
     It takes what `serve` takes, the configuration file too, and prints the tools with the
-    limits in force. Files of tools are imported; nothing of theirs is started. A mistake
-    ends with exit code 64.
+    limits in force. Files of tools are imported; nothing of theirs is started. The store is
+    looked at, and may be in use. A mistake ends with exit code 64.
     """
     settings = load_settings(flags)
-    try:
-        with tools_print_to_stderr():
-            tools = check_tools(settings)
-    except (ConfigError, ToolLoadError) as error:
-        raise SettingsError(str(error)) from None
+    tools = _checked(settings)
     out = console()
     for file, defined in _by_file(tools).items():
         out.print(_relative(file))
@@ -58,6 +54,26 @@ def command(**flags: Any) -> None:
         out.print(f"warning: {printable(warning)}", soft_wrap=True)
     warned = f", {counted(len(warnings), 'warning')}" if warnings else ""
     out.print(f"ok: {counted(len(tools), 'tool')}, settings are right{warned}")
+
+
+def _checked(settings: Settings) -> list[CheckedTool]:
+    """The tools; raises SettingsError with the mistakes of tools and store."""
+    mistakes: list[str] = []
+    tools: list[CheckedTool] = []
+    try:
+        check_store(settings)
+    except ConfigError as error:
+        mistakes += error.mistakes
+    try:
+        with tools_print_to_stderr():
+            tools = check_tools(settings)
+    except ConfigError as error:
+        mistakes += error.mistakes
+    except ToolLoadError as error:
+        mistakes.append(str(error))
+    if mistakes:
+        raise SettingsError(str(ConfigError(*mistakes)))
+    return tools
 
 
 def _by_file(tools: Sequence[CheckedTool]) -> dict[str, list[CheckedTool]]:

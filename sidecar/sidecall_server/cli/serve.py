@@ -15,7 +15,7 @@ from sidecall_server.cli.errors import SettingsError, StartError
 from sidecall_server.cli.parent import tied_to_parent
 from sidecall_server.cli.settings import load_settings, log_to_stderr, settings_options
 from sidecall_server.config import ConfigError, load
-from sidecall_server.store.errors import StoreError
+from sidecall_server.store.errors import StoreError, StoreInUseError
 from sidecall_server.transport.addresses import AddressError
 
 
@@ -45,8 +45,10 @@ def command(**flags: Any) -> None:
             uvloop.run(serve(settings, partial(load, flags), reload_on))
     except (ConfigError, ToolLoadError) as error:
         raise SettingsError(str(error)) from None
-    except (AddressError, StoreError) as error:
+    except (AddressError, StoreInUseError) as error:
         raise StartError(str(error)) from None
+    except StoreError as error:
+        raise SettingsError(f"{settings.where('store')}: {error}") from None
 
 
 def _reload_signals() -> list[signal.Signals]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sidecall._policy import ToolPolicy, contradictions, with_values
+from sidecall._policy import ToolPolicy, contradictions, lane_problem, with_values
 from sidecall._policy_values import Problem
 from sidecall._tool import Tool
 from sidecall_server.config.errors import ConfigError
@@ -63,13 +63,15 @@ class PolicyTable:
         order of the file, then the one with its name.
 
         Raises:
-            ConfigError: What is in force contradicts itself, or names a limit that does not
-                exist.
+            ConfigError: What is in force contradicts itself, or names a limit or an argument
+                that does not exist.
         """
         policy = tool.policy
         for entry in self._entries_for(tool.name):
             policy = with_values(policy, entry.values)
         problems = [*contradictions(policy), *self._unknown_limits(policy)]
+        if problem := lane_problem(policy, tool.input_schema):
+            problems.append(problem)
         if problems:
             places = self.places(tool)
             raise ConfigError(

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -74,7 +76,7 @@ def test_a_second_sidecar_on_one_file_is_refused(start_process: StartProcess, fo
     [
         ("redis://x", 64, "is not a store: memory, sqlite:///relative.db"),
         ("sqlite:///", 64, "is not a store: memory, sqlite:///relative.db"),
-        ("sqlite:////no/such/folder/x.db", 1, "/no/such/folder/x.db"),
+        ("sqlite:////no/such/folder/x.db", 64, "/no/such/folder/x.db"),
     ],
 )
 def test_a_store_that_cannot_be(folder: Path, store: str, code: int, says: str) -> None:
@@ -107,3 +109,56 @@ async def test_a_store_that_cannot_be_read(
     monkeypatch.undo()
     response = await serving.stub.ExecuteBatch(request, timeout=WAIT_S)
     assert [result.content for result in response.results] == ["did a"]
+
+
+def _text(path: Path) -> None:
+    path.write_text("Remember the milk.")
+
+
+def _foreign(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE scopes (name)")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: None, "the folder "),
+        (Path.mkdir, "is a folder, not a file"),
+        (os.mkfifo, "is not a regular file"),
+        (_text, "is not a database"),
+        (_foreign, "is the database of another program"),
+    ],
+)
+def test_a_wrong_store_is_told_by_check_and_by_serve(
+    folder: Path, make: Callable[[Path], None], says: str
+) -> None:
+    path = folder / "calls.db" if says != "the folder " else folder / "none" / "calls.db"
+    make(path)
+    before = sorted(folder.iterdir())
+    options = ("--tools", TOOLS, "--store", f"sqlite:///{path}")
+    for command in ("check", "serve"):
+        done = sidecall(command, *options, "--listen", f"unix:{folder}/api.sock")
+        assert done.returncode == 64
+        assert done.stderr.startswith(f"Error: --store: {path}: {says}")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_check_tells_the_store_and_the_tools(folder: Path) -> None:
+    done = sidecall("check", "--tools", "none.py", "--store", f"sqlite:///{folder}")
+    assert done.returncode == 64
+    assert "Error: 2 mistakes:" in done.stderr
+    assert "is a folder, not a file" in done.stderr
+    assert "none.py: no such file" in done.stderr
+
+
+def test_check_makes_no_store_and_looks_at_one_in_use(
+    start_process: StartProcess, folder: Path
+) -> None:
+    store = f"sqlite:///{folder}/calls.db"
+    options = ("check", "--tools", TOOLS, "--store", store)
+    assert sidecall(*options).returncode == 0
+    assert not (folder / "calls.db").exists()
+    start_process("unix", tools=TOOLS, store=store)
+    assert sidecall(*options).returncode == 0
