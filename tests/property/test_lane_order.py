@@ -31,6 +31,8 @@ def laned(draw: st.DrawFn) -> tuple[dict[int, list[int]], list[Member | None]]:
 
 def ordered(edges: dict[int, list[int]], lanes: Sequence[Member | None]) -> dict[int, list[int]]:
     order = LaneOrder(len(lanes), edges)
+    for _ in order.prepare():
+        pass
     found = {i: order.add(i, *lane) for i, lane in enumerate(lanes) if lane is not None}
     return {index: after for index, after in found.items() if after}
 

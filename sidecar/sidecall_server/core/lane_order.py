@@ -6,10 +6,17 @@ deadlock. A call whose key waits for a result counts as equal to every key of it
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sidecall_server.core.cycles import Edges
+
+MAX_WORK = 20_000_000
+"""Sets of calls that may be looked at to order one batch; some seconds, and only where
+references point forward."""
+
+_WORD_CALLS = 4096
+"""Calls for which one more set costs about as much again as looking at it at all."""
 
 
 @dataclass(slots=True)
@@ -26,14 +33,28 @@ class _Epoch:
 
 
 class LaneOrder:
-    """Finds the predecessors of calls that are added in emitted order."""
+    """Finds the predecessors of calls that are added in emitted order.
 
-    def __init__(self, count: int, edges: Edges) -> None:
+    Where no reference points forward a call costs a constant amount of work. Otherwise the
+    work is bounded for the whole batch: a batch that needs more can be ordered only up to
+    some call, and `is_exhausted` says so. What was found until then holds.
+    """
+
+    def __init__(self, count: int, edges: Edges, max_work: int | None = None) -> None:
         """Takes the number of calls, and what they depend on; without cycles."""
         self._epochs: dict[str, list[_Epoch]] = {}
         # References that point backward close no cycle with edges that do so too.
         forward = any(target > index for index, targets in edges.items() for target in targets)
-        self._graph = _Graph(count, edges) if forward else None
+        self._graph = _Graph(count, edges, max_work or MAX_WORK) if forward else None
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the work is used up: no call may be added any more."""
+        return self._graph is not None and self._graph.work > self._graph.max_work
+
+    def prepare(self) -> Iterator[None]:
+        """Looks at the references, in short steps; before the first call is added."""
+        return iter(()) if self._graph is None else self._graph.close()
 
     def add(self, index: int, template: str, key: str | None) -> list[int]:
         """Adds the next call.
@@ -59,8 +80,7 @@ class LaneOrder:
             break
         self._enter(epochs, number, index, key)
         if self._graph is not None:
-            for predecessor in after:
-                self._graph.link(index, predecessor)
+            self._graph.link(index, after)
         return after
 
     def _last_before(self, chains: dict[str, list[int]], index: int, key: str | None) -> list[int]:
@@ -80,7 +100,7 @@ class LaneOrder:
 
     def _place(self, chain: Sequence[int], index: int) -> int:
         """How many calls of a chain do not wait for a call: all before the first that does."""
-        if self._graph is None:
+        if self._graph is None or not chain or not self._waits_for(chain[-1], index):
             return len(chain)
         return bisect_left(chain, True, key=lambda member: self._waits_for(member, index))
 
@@ -89,64 +109,80 @@ class LaneOrder:
 
 
 class _Graph:
-    """Who waits for whom, with an order that is kept topological as edges are added.
+    """Which calls wait for calls that are still to be added.
 
-    After Pearce and Kelly, "A dynamic topological sort algorithm for directed acyclic
-    graphs" (2006): only calls between the two ends of a new edge are looked at.
+    Only these can have an edge to the next call close a cycle, and all of them wait through
+    a reference that points forward. So each call has the set of those that it waits for,
+    as the bits of a number, and a new edge is of concern only where it adds to such a set:
+    then to those of all calls that wait for the one with the edge.
+
+    Attributes:
+        work: Sets that were looked at.
+        max_work: How many may be.
     """
 
-    def __init__(self, count: int, edges: Edges) -> None:
-        self._targets: list[list[int]] = [list(edges.get(index, ())) for index in range(count)]
-        self._sources: list[list[int]] = [[] for _ in range(count)]
-        for index, targets in enumerate(self._targets):
-            for target in targets:
-                self._sources[target].append(index)
-        self._rank = [0] * count
-        for rank, index in enumerate(self._sorted()):
-            self._rank[index] = rank
+    def __init__(self, count: int, edges: Edges, max_work: int) -> None:
+        self.work = 0
+        self.max_work = max_work
+        self._cost = 1 + count // _WORD_CALLS
+        self._edges = edges
+        self._ahead = [0] * count
+        self._waiting: list[int] = []  # calls that wait for any
+        self._awaited = 0  # calls that any wait for
 
-    def _sorted(self) -> Iterable[int]:
-        """The calls in emitted order, each after what it waits for."""
-        done: dict[int, None] = {}
-        for root in range(len(self._targets)):
-            path = [] if root in done else [(root, iter(self._targets[root]))]
+    def close(self) -> Iterator[None]:
+        """Finds what calls wait for through references; call by call, unless that is too much."""
+        ahead = self._ahead
+        for index in self._sorted():
+            found = 0
+            for target in self._edges.get(index, ()):
+                found |= ahead[target] | 1 << target
+                self.work += self._cost
+            if found:
+                ahead[index] = found
+                self._waiting.append(index)
+                self._awaited |= found
+            if self.work > self.max_work:
+                return
+            yield
+
+    def _sorted(self) -> Iterator[int]:
+        """The calls, each after what it waits for."""
+        done = bytearray(len(self._ahead))
+        for root in range(len(self._ahead)):
+            path = [] if done[root] else [(root, iter(self._edges.get(root, ())))]
             while path:
                 index, targets = path[-1]
-                following = next((t for t in targets if t not in done), None)
+                following = next((t for t in targets if not done[t]), None)
                 if following is None:
-                    done[index] = None
+                    done[index] = True
                     path.pop()
+                    yield index
                 else:
-                    path.append((following, iter(self._targets[following])))
-        return done
+                    path.append((following, iter(self._edges.get(following, ()))))
 
     def waits_for(self, call: int, other: int) -> bool:
-        """Whether a call waits for another one, directly or not."""
-        rank = self._rank
-        if rank[call] <= rank[other]:
-            return call == other
-        return other in self._reached(call, self._targets, rank[other], rank[call])
+        """Whether a call waits for one that is being added, directly or not."""
+        self.work += self._cost
+        return bool(self._ahead[call] >> other & 1)
 
-    def link(self, index: int, target: int) -> None:
-        """Has a call wait for another one that does not wait for it."""
-        rank = self._rank
-        low, high = rank[index], rank[target]
-        if low < high:
-            behind = sorted(self._reached(target, self._targets, low, high), key=rank.__getitem__)
-            ahead = sorted(self._reached(index, self._sources, low, high), key=rank.__getitem__)
-            moved = [*behind, *ahead]
-            for place, call in zip(sorted(rank[c] for c in moved), moved, strict=True):
-                rank[call] = place
-        self._targets[index].append(target)
-        self._sources[target].append(index)
-
-    def _reached(self, start: int, step: list[list[int]], low: int, high: int) -> set[int]:
-        """What is reached from a call without leaving a range of ranks."""
-        rank = self._rank
-        seen, todo = {start}, [start]
-        while todo:
-            for neighbour in step[todo.pop()]:
-                if neighbour not in seen and low <= rank[neighbour] <= high:
-                    seen.add(neighbour)
-                    todo.append(neighbour)
-        return seen
+    def link(self, index: int, predecessors: Sequence[int]) -> None:
+        """Has the call that is being added wait for others that were added before."""
+        ahead = self._ahead
+        gained = 0
+        for predecessor in predecessors:
+            gained |= ahead[predecessor]
+        self.work += len(predecessors) * self._cost
+        # What was added before is asked for no more.
+        gained = (gained & ~ahead[index]) >> index << index
+        if not gained:
+            return
+        if not ahead[index]:
+            self._waiting.append(index)
+        ahead[index] |= gained
+        self._awaited |= gained
+        if self._awaited >> index & 1:
+            self.work += len(self._waiting) * self._cost
+            for call in self._waiting:
+                if ahead[call] >> index & 1:
+                    ahead[call] |= gained

@@ -1,5 +1,7 @@
 """What follows from the end of an attempt: an outcome, or another attempt."""
 
+from collections.abc import Iterator
+
 from sidecall_server.core.call import BlockCause, Call
 from sidecall_server.core.outcome import Failure, Outcome, Reason, unknown_effect
 from sidecall_server.engine.admission import Flow
@@ -94,5 +96,10 @@ def refuse_waiting(batch: Batch, name: str, failure: Failure) -> None:
     for wait in batch.aside:
         if wait.cause is BlockCause.LANE and wait.call.request.name == name:
             batch.finish_unplaced(wait.call, failure)
-    for call in batch.host.admission.withdraw(flow):
+    batch.host.slices.spread(_refuse(batch, batch.host.admission.withdraw(flow), failure))
+
+
+def _refuse(batch: Batch, calls: list[Call], failure: Failure) -> Iterator[None]:
+    for call in calls:
         batch.finish_unplaced(call, failure)
+        yield

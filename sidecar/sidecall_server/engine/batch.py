@@ -1,7 +1,7 @@
 """One batch: its plan, its calls and their outcomes."""
 
 import asyncio
-from collections import deque
+from collections.abc import Iterator
 from typing import Protocol
 
 from sidecall_server.core.call import BatchOptions, BlockCause, Call, Mode, OnFailure
@@ -22,8 +22,10 @@ from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.aside import Aside, Wait
 from sidecall_server.engine.blocking import account_before
 from sidecall_server.engine.bugs import internal_failure
+from sidecall_server.engine.chores import Chores
 from sidecall_server.engine.deadlines import Deadlines, queued_since
 from sidecall_server.engine.effects import may_have_happened, with_effects_of_attempts
+from sidecall_server.engine.endings import STOPPED, behind_approval, dependency_failed
 from sidecall_server.engine.lane_members import LaneMembers
 from sidecall_server.engine.ledger import Known
 from sidecall_server.engine.log import Log
@@ -142,14 +144,13 @@ class Batch:
         self._limiter: Limiter[Flow] = Limiter("batch", BlockCause.BATCH_LIMIT, max_concurrency)
         self.flows: dict[str, Flow] = {}
         self._unfinished = 0
-        self._steps: deque[Step] = deque()
-        self._applying = False
+        self._chores = Chores(host.slices)
         self._closed = False
         self._swept = False
         self._unkept: list[int] | None = None  # what is to be added to the session
         self.over: Failure | None = None  # why no call starts any more
         self.aside = Aside()
-        self._stopped = _STOPPED  # what calls get that must not start any more
+        self._stopped = STOPPED  # what calls get that must not start any more
         self.independent = False
 
     def add(self, call: Call) -> None:
@@ -161,6 +162,15 @@ class Batch:
             return
         if call.request.timeout_s is not None:
             self._watchdog.arm(self.deadlines.add(call))
+
+    def hold_open(self) -> None:
+        """Has it not be done before `let_go`: calls are still to be added."""
+        self._unfinished += 1
+
+    def let_go(self) -> None:
+        """Takes back what `hold_open` asked for."""
+        self._unfinished -= 1
+        self._complete()
 
     def seal(self) -> None:
         """Takes note that no more calls come, and that none is held any more."""
@@ -174,34 +184,27 @@ class Batch:
 
     def apply(self, step: Step) -> None:
         """Carries out what the plan says, and what follows from it, without recursion."""
-        self._steps.append(step)
-        if self._applying:
-            return
-        self._applying = True
-        try:
-            while self._steps:
-                self._carry_out(self._steps.popleft())
-        finally:
-            self._applying = False
-
-    def _carry_out(self, step: Step) -> None:
-        now_ns = self._now_ns()
-        for index, culprit in step.failed_dependency:
-            self.finish(self.calls[index], self._dependency_failed(culprit), now_ns)
-        for index in step.stopped:
-            self.finish(self.calls[index], self._stopped, now_ns)
+        withdrawn: list[Call] = []
         if self.plan.stopped and not self._swept:
+            # At once: none of them may be started while others end.
             self._swept = True
             waiting = [wait.call for wait in self.aside if not wait.is_under_way]
-            for call in [*self._withdraw_all(), *waiting]:
-                self.finish_unplaced(call, self._stopped)
-        for count, index in enumerate(step.ready, 1):
+            withdrawn = [*self._withdraw_all(), *waiting]
+        self._chores.do(self._carry_out(step, withdrawn))
+
+    def _carry_out(self, step: Step, withdrawn: list[Call]) -> Iterator[None]:
+        for index, culprit in step.failed_dependency:
+            self.finish(self.calls[index], dependency_failed(self.calls[culprit]), self._now_ns())
+            yield
+        for index in step.stopped:
+            self.finish(self.calls[index], self._stopped, self._now_ns())
+            yield
+        for call in withdrawn:
+            self.finish_unplaced(call, self._stopped)
+            yield
+        for index in step.ready:
             self.make_ready(self.calls[index])
-            if count < len(step.ready) and self.host.slices.used_up(self._now_ns()):
-                # Thousands may have waited for one call, or for large results: others get
-                # a turn in between.
-                self.done.get_loop().call_soon(self.apply, Step(step.ready[count:]))
-                return
+            yield
 
     def make_ready(self, call: Call) -> None:
         """Passes a call whose turn has come through admission."""
@@ -211,8 +214,8 @@ class Batch:
                 self._tell_plan(call, call.outcome)
             return
         now_ns = self._now_ns()
-        if self.plan.stopped:
-            self.finish(call, self._stopped, now_ns)
+        if self.over is not None or self.plan.stopped:
+            self.finish(call, self.over or self._stopped, now_ns)
             return
         call.ready_ns = now_ns
         if not self.independent:
@@ -339,6 +342,8 @@ class Batch:
 
     def finish_unplaced(self, call: Call, outcome: Outcome) -> None:
         """Makes a call final that finds no place; after an attempt its failure stands."""
+        if call.outcome is not None:
+            return
         if call.failed_attempts and isinstance(outcome, Failure):
             *before, last = call.failed_attempts
             call.failed_attempts = tuple(before)
@@ -362,12 +367,8 @@ class Batch:
 
     def _tell_plan(self, call: Call, outcome: Outcome) -> None:
         if isinstance(outcome, Failure) and outcome.reason is Reason.APPROVAL_REQUIRED:
-            if self.options.mode is Mode.SEQUENTIAL and self._stopped is _STOPPED:
-                self._stopped = not_started(
-                    Reason.APPROVAL_REQUIRED,
-                    f"Not run: the call @{call.index + 1}, which comes before it, waits for a "
-                    "person's approval.",
-                )
+            if self.options.mode is Mode.SEQUENTIAL and self._stopped is STOPPED:
+                self._stopped = behind_approval(call)
             self.apply(self.plan.pause(call.index))
             return
         step = self.plan.finish(call.index, type(outcome) is Success)
@@ -443,25 +444,42 @@ class Batch:
         self.host.abandon_detached(call)
 
     def cancel(self, reason: Reason, message: str, *, client_gone: bool = False) -> None:
-        """Makes all calls final that are not, and those that may still come."""
+        """Ends all calls that are not final, and those that may still come.
+
+        None is started any more; those of a large batch become final bit by bit.
+        """
         self.cancel_waiting(reason, message)
-        for call in list(self.calls.values()):
-            self.give_up(call, reason, message, client_gone=client_gone)
+        self._chores.do(self._give_up_all(reason, message, client_gone=client_gone))
 
     def cancel_waiting(self, reason: Reason, message: str) -> None:
-        """Makes all calls final that were not started, and those that may still come."""
+        """As `cancel`, but what runs goes on."""
         # They end for this reason, not because one that they depend on did.
         self.independent = True
         self.over = not_started(reason, message)
-        now_ns = self._now_ns()
         self._withdraw_all()
-        for call in list(self.calls.values()):
-            if not call.started_ns:
-                self.finish(call, self.over, now_ns)
+        self._chores.do(self._end_waiting(self.over))
         self.close()
+
+    def catch_up(self) -> None:
+        """Does at once what was to be done bit by bit."""
+        self._chores.finish()
+
+    def _end_waiting(self, over: Failure) -> Iterator[None]:
+        # The last first: who gets the turn or the lane of another one that ends comes later.
+        for call in reversed(list(self.calls.values())):
+            if call.outcome is None and not call.started_ns:
+                self.finish(call, over, self._now_ns())
+                yield
+
+    def _give_up_all(self, reason: Reason, message: str, *, client_gone: bool) -> Iterator[None]:
+        for call in list(self.calls.values()):
+            if call.outcome is None:
+                self.give_up(call, reason, message, client_gone=client_gone)
+                yield
 
     def disband(self) -> None:
         """Breaks its cycles, so that a large batch is freed without a garbage collection."""
+        self.catch_up()
         for flow in self.flows.values():
             flow.entry.queue.leave(flow.turn_key)
         self.flows.clear()
@@ -479,18 +497,3 @@ class Batch:
         """Positions of the calls that a call depends on and that are not final."""
         before = {*self.edges.get(call.index, ()), *self.order.get(call.index, ())}
         return tuple(i for i in sorted(before) if self.calls[i].outcome is None)
-
-    def _dependency_failed(self, culprit: int) -> Failure:
-        call = self.calls[culprit]
-        outcome = call.outcome
-        why = outcome.reason.name if isinstance(outcome, Failure) else "it failed"
-        return not_started(
-            Reason.DEPENDENCY_FAILED,
-            f"Not run: it depends on the call @{culprit + 1} of {call.request.name!r}, "
-            f"which has no result ({why}).",
-            dependency_index=str(culprit),
-            dependency_id=call.request.id,
-        )
-
-
-_STOPPED = not_started(Reason.STOPPED, "Not run: an earlier call of the turn failed.")

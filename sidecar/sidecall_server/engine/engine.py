@@ -343,6 +343,7 @@ class Engine:
         """Makes every call final that is not, with reason DRAINING."""
         for batch in list(self._open):
             batch.cancel(Reason.DRAINING, _SHUTTING_DOWN)
+            batch.catch_up()
 
     async def wait_detached(self) -> None:
         """Waits for the attempts that go on although their client is gone."""

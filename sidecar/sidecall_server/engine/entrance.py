@@ -30,6 +30,7 @@ from sidecall_server.engine.flights import Flight
 from sidecall_server.engine.lanes import Lanes
 from sidecall_server.engine.ledger import Ledger
 from sidecall_server.engine.log import Entry, Log
+from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.supervision import Supervision
 from sidecall_server.policy.breaker import BreakerState
 from sidecall_server.policy.sharing import ResultCache, call_key
@@ -40,6 +41,7 @@ class Host(Protocol):
 
     clock: Clock
     lanes: Lanes
+    slices: Slices
 
 
 @dataclass(slots=True)
@@ -143,6 +145,7 @@ class Entrance:
                 call,
                 lambda led, outcome: once.keep(outcome, led.attempt),
                 lambda: _clear(entry),
+                self._host.slices.spread,
                 repeatable=repeatable,
                 lives_on=once.lives_on,
             )
@@ -272,6 +275,7 @@ class Entrance:
             call,
             lambda _, outcome: self._cache_result(key, sharing, outcome),
             lambda: self._land(key, led),
+            self._host.slices.spread,
             repeatable=True,
         )
         if sharing.coalesce:

@@ -7,7 +7,7 @@ followers.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from sidecall_server.core.call import Call
@@ -61,6 +61,7 @@ class Flight:
         "_followers",
         "_handing_over",
         "_keep",
+        "_spread",
         "leader",
         "lives_on",
         "repeatable",
@@ -71,6 +72,7 @@ class Flight:
         leader: Call,
         keep: Callable[[Call, Outcome], None],
         close: Callable[[], None],
+        spread: Callable[[Iterator[None]], None],
         *,
         repeatable: bool,
         lives_on: bool = False,
@@ -81,6 +83,7 @@ class Flight:
             leader: The call that runs.
             keep: Takes the outcome of each call that has led.
             close: Called once when nobody can join any more.
+            spread: Takes many steps, some of them later.
             repeatable: See the class.
             lives_on: See the class.
         """
@@ -89,6 +92,7 @@ class Flight:
         self.lives_on = lives_on
         self._keep = keep
         self._close = close
+        self._spread = spread
         self._followers: OrderedDict[Call, Follower] = OrderedDict()
         self._handing_over = False
 
@@ -161,5 +165,10 @@ class Flight:
     def _land(self, outcome: Outcome) -> None:
         self._close()
         followers, self._followers = self._followers, OrderedDict()
-        for follower in followers.values():
-            follower.arrive(self.leader, outcome)
+        self._spread(_arrive(followers, self.leader, outcome))
+
+
+def _arrive(followers: Mapping[Call, Follower], leader: Call, outcome: Outcome) -> Iterator[None]:
+    for follower in followers.values():
+        follower.arrive(leader, outcome)
+        yield

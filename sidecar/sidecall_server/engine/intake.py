@@ -1,9 +1,9 @@
 """How the calls of a batch that is known as a whole get into its plan."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from sidecall_server.core.call import Call, Mode, OnFailure, ToolCall
-from sidecall_server.core.cycles import cyclic
+from sidecall_server.core.cycles import find_cyclic
 from sidecall_server.core.lane_order import LaneOrder
 from sidecall_server.core.outcome import Failure, Reason, not_started
 from sidecall_server.core.references import may_hold_references
@@ -17,23 +17,20 @@ _STRIDE = 64
 async def take_in(batch: Batch, requests: Sequence[ToolCall], slices: Slices) -> None:
     """Plans all calls of a batch and makes ready those that wait for nothing.
 
-    Nothing is started before all calls are known.
+    Nothing is started before all calls are known. A batch that is over meanwhile gets its
+    calls, which end at once, and nothing more is done for it.
     """
-    linked: list[Call] = []
-    options, observer, received_ns = batch.options, batch.observer, batch.received_ns
-    references = options.references
-    for start in range(0, len(requests), _STRIDE):
-        if start:
-            await slices.breathe()
-        for index, request in enumerate(requests[start : start + _STRIDE], start):
-            call = Call(index, request, options, observer, received_ns)
-            batch.add(call)
-            if request.depends_on or (references and may_hold_references(request.arguments)):
-                linked.append(call)
+    batch.hold_open()
+    try:
+        linked = await _add(batch, requests, slices)
+    finally:
+        batch.let_go()
     if linked:
         await _link(batch, linked, slices)
-    for _ in lane_links(batch):
-        await slices.breathe()
+    await order_lanes(batch, slices)
+    if batch.over is not None:
+        return
+    options = batch.options
     batch.independent |= (
         not batch.edges
         and not batch.order
@@ -48,12 +45,32 @@ async def take_in(batch: Batch, requests: Sequence[ToolCall], slices: Slices) ->
     batch.start_ready()
 
 
+async def _add(batch: Batch, requests: Sequence[ToolCall], slices: Slices) -> list[Call]:
+    """Adds all calls; returns those that may wait for others."""
+    linked: list[Call] = []
+    options, observer, received_ns = batch.options, batch.observer, batch.received_ns
+    references = options.references
+    for start in range(0, len(requests), _STRIDE):
+        if start:
+            await slices.breathe()
+        for index, request in enumerate(requests[start : start + _STRIDE], start):
+            call = Call(index, request, options, observer, received_ns)
+            batch.add(call)
+            if request.depends_on or (references and may_hold_references(request.arguments)):
+                linked.append(call)
+    return linked
+
+
 async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
     """Finds the edges between calls; a call that is refused has none and fails at its turn."""
     names, resolver = batch.resolver.names, batch.resolver
     for call in batch.calls.values():
         names.add(call.index, call.request.id, call.request.name)
+        if call.index % _STRIDE == _STRIDE - 1:
+            await slices.breathe()
     for call in linked:
+        if batch.over is not None:
+            return
         ids = resolver.ids(call)
         if ids:
             dependencies = resolver.dependencies(call, ids, names.find)
@@ -62,32 +79,56 @@ async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
             elif dependencies:
                 batch.edges[call.index] = dependencies
         await slices.breathe()
-    refuse_cycles(batch)
+    await refuse_cycles(batch, slices)
 
 
-def lane_links(batch: Batch) -> Iterator[None]:
-    """Finds out, call by call, which calls come after which because they share a lane."""
+async def order_lanes(batch: Batch, slices: Slices) -> None:
+    """Finds out which calls come after which because they share a lane.
+
+    Calls whose order takes too much work to find are refused.
+    """
     if not batch.tools.laned:
         return
     calls = [
         call for _, call in sorted(batch.calls.items()) if call.request.name in batch.tools.laned
     ]
     for call in calls:
+        if batch.over is not None:
+            return
         batch.lanes.add(call, batch.tools[call.request.name])
         if call.outcome is not None:
             batch.lanes.ended(call, call.outcome)
-        yield
+        await slices.breathe()
     order = LaneOrder(len(batch.calls), batch.edges)
+    for _ in order.prepare():
+        if batch.over is not None:
+            return
+        await slices.breathe()
     for call in calls:
-        after = batch.lanes.predecessors(call.index, order)
-        if after:
+        if batch.over is not None:
+            return
+        if order.is_exhausted:
+            batch.refused.setdefault(call.index, _entangled(call))
+        elif after := batch.lanes.predecessors(call.index, order):
             batch.order[call.index] = after
-        yield
+        await slices.breathe()
 
 
-def refuse_cycles(batch: Batch) -> dict[int, list[int]]:
+def _entangled(call: Call) -> Failure:
+    return not_started(
+        Reason.REFERENCE_UNRESOLVED,
+        f"Not run: too many references of the turn point forward for {call.request.name!r}, "
+        "whose calls run in order, to find the order. Make the calls in several turns.",
+    )
+
+
+async def refuse_cycles(batch: Batch, slices: Slices) -> dict[int, list[int]]:
     """Refuses the calls that wait for themselves; takes their edges away and returns them."""
-    members = cyclic(batch.edges)
+    members: set[int] = set()
+    for _ in find_cyclic(batch.edges, members):
+        if batch.over is not None:
+            return {}
+        await slices.breathe()
     for index in members:
         others = ", ".join(f"@{d + 1}" for d in batch.edges[index] if d in members)
         batch.refused[index] = not_started(

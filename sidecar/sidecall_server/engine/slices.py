@@ -1,6 +1,7 @@
 """Short turns on the event loop: no batch keeps it from others for long."""
 
 import asyncio
+from collections.abc import Iterator
 
 from sidecall_server.core.ports import Clock
 
@@ -33,6 +34,13 @@ class Slices:
 
     def _reset(self) -> None:
         self.end_ns = 0
+
+    def spread(self, steps: Iterator[None]) -> None:
+        """Takes steps now; those that the slice has no time for, in later iterations."""
+        for _ in steps:
+            if self.used_up(self._clock.now_ns()):
+                self._loop.call_soon(self.spread, steps)
+                return
 
     async def breathe(self) -> None:
         """Lets others run if the slice is used up."""

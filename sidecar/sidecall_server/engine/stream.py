@@ -7,7 +7,7 @@ from sidecall_server.core.references import UnresolvedError
 from sidecall_server.core.tool import Effects
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.engine import Engine
-from sidecall_server.engine.intake import lane_links, refuse_cycles
+from sidecall_server.engine.intake import order_lanes, refuse_cycles
 
 
 class ProtocolError(ValueError):
@@ -27,6 +27,7 @@ class StreamIntake:
 
     def __init__(self, engine: Engine, batch: Batch) -> None:
         self._engine = engine
+        self._slices = engine.slices
         self.batch = batch
         self.sealed = False
         self._pending: dict[int, list[str]] = {}
@@ -70,8 +71,11 @@ class StreamIntake:
             self._report(call, BlockCause.REFERENCE)
         batch.apply(batch.plan.add(index, dependencies))
 
-    def seal(self, call_count: int) -> None:
-        """Ends the turn.
+    async def seal(self, call_count: int) -> None:
+        """Ends the turn: takes its order and starts what waited for it, in slices.
+
+        Nothing that waited is started before the order of all is known. Where the batch is
+        over or done meanwhile there is nothing left to start, and it returns.
 
         Raises:
             ProtocolError: A second seal, or calls are missing.
@@ -85,15 +89,23 @@ class StreamIntake:
             self._engine.ledger.seal(batch.log, call_count)
         self.sealed = True
         batch.seal()
-        self._link_pending()
-        for _ in lane_links(batch):
-            pass
+        await self._link_pending()
+        await order_lanes(batch, self._slices)
         for index in sorted(self._pending):
+            if self._is_over:
+                return
             dependencies, after = batch.edges.get(index, ()), batch.order.get(index, ())
             batch.apply(batch.plan.add(index, dependencies, after=after, hold=True))
+            await self._slices.breathe()
+        if self._is_over:
+            return
         self._pending.clear()
         batch.apply(batch.plan.seal())
-        self._report_blocked()
+        await self._report_blocked()
+
+    @property
+    def _is_over(self) -> bool:
+        return self.batch.over is not None or self.batch.done.done()
 
     def cancel(self, index: int) -> None:
         """Cancels one call; one that is final or unknown is left as it is."""
@@ -105,15 +117,18 @@ class StreamIntake:
         """Ends the turn: what has not started never does."""
         self.batch.cancel_waiting(Reason.CANCELLED, message)
 
-    def _link_pending(self) -> None:
+    async def _link_pending(self) -> None:
         batch, resolver = self.batch, self.batch.resolver
         for index, ids in self._pending.items():
+            if self._is_over:
+                return
             found = resolver.dependencies(batch.calls[index], ids, resolver.names.find)
             if isinstance(found, Failure):
                 batch.refused[index] = found
             elif found:
                 batch.edges[index] = found
-        for index, dependencies in refuse_cycles(batch).items():
+            await self._slices.breathe()
+        for index, dependencies in (await refuse_cycles(batch, self._slices)).items():
             if index not in self._pending:
                 batch.plan.unlink(index, dependencies)
 
@@ -138,11 +153,12 @@ class StreamIntake:
         if batch.observer is not None:
             batch.observer(Queued(call.index, cause, batch.waiting_for(call)))
 
-    def _report_blocked(self) -> None:
+    async def _report_blocked(self) -> None:
         """Says what calls wait for that the seal did not start."""
         for _, call in sorted(self.batch.calls.items()):
             if call.outcome is None and not call.ready_ns:
                 self._report(call, self._blocked_on(call))
+            await self._slices.breathe()
 
     def _blocked_on(self, call: Call) -> BlockCause:
         batch = self.batch

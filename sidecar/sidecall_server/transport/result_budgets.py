@@ -139,7 +139,8 @@ class _Plan:
         cls, texts: Sequence[int], parts: Sequence[tuple[int, int, int]], room: int
     ) -> "_Plan":
         """Plans for texts of these sizes, and parts given by size, result and place."""
-        by_size = sorted(parts[::-1], key=itemgetter(0))
+        by_size = sorted(parts, key=itemgetter(0), reverse=True)
+        by_size.reverse()  # of equal ones the first is the last
         kept_texts, kept_parts = Sizes(texts), Sizes(map(itemgetter(0), by_size))
         count = len(by_size)
 

@@ -187,7 +187,7 @@ async def _dispatch(message: Request, intake: StreamIntake) -> None:
     if kind == "call":
         await _add(message.call, intake)
     elif kind == "seal":
-        intake.seal(message.seal.call_count)
+        await intake.seal(message.seal.call_count)
     elif kind == "cancel":
         intake.cancel(message.cancel.index)
     else:

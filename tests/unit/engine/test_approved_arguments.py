@@ -295,7 +295,7 @@ async def stream(engine: Engine, calls: list[ToolCall], **options: Any) -> Batch
     for index, call in enumerate(calls):
         await intake.add(index, call)
     await settle()
-    intake.seal(len(calls))
+    await intake.seal(len(calls))
     await settle()
     assert batch.done.done()
     engine.close(batch)

@@ -70,7 +70,7 @@ async def test_the_run_goes_on_for_others_when_the_leader_is_cancelled_alone() -
         await intake.add(1, read())
         await settle()
         intake.cancel(0)
-        intake.seal(2)
+        await intake.seal(2)
         await runs[0].finish("for the other")
 
         assert reasons(list(batch.calls.values())) == ["CANCELLED", "OK"]

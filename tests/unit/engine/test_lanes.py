@@ -410,7 +410,7 @@ async def test_streams_take_lanes_at_the_seal() -> None:
         await settle()
         assert stage.running == ["read"]
         await b.clock.advance(1)
-        intake.seal(4)
+        await intake.seal(4)
         await settle()
         assert stage.running == ["read", "1"]
         assert watch.queued[-2:] == [(1, BlockCause.LANE), (3, BlockCause.REFERENCE)]
@@ -433,7 +433,7 @@ async def test_a_call_cancelled_before_the_seal_skips_the_rest() -> None:
         for index, key in enumerate(("a", "a", "b")):
             await intake.add(index, on(key, str(index)))
         intake.cancel(0)
-        intake.seal(3)
+        await intake.seal(3)
         await settle()
         await stage.end("2")
         assert reasons(list(batch.calls.values())) == ["CANCELLED", "STOPPED", "OK"]
@@ -448,7 +448,7 @@ async def test_an_abandoned_stream_leaves_no_lane_behind() -> None:
         intake = StreamIntake(b.engine, batch)
         for index in range(3):
             await intake.add(index, on("a", str(index)))
-        intake.seal(3)
+        await intake.seal(3)
         await settle()
         intake.abandon("The model's stream broke off.")
         assert stage.running == ["0"]

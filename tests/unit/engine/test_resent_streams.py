@@ -30,7 +30,7 @@ class Streamed:
             await settle()
 
     async def seal(self, count: int) -> None:
-        self._intake.seal(count)
+        await self._intake.seal(count)
         await settle()
 
     async def close(self) -> None:

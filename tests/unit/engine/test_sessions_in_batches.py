@@ -207,7 +207,7 @@ class Streamed:
         await settle()
 
     async def seal(self) -> list[Call]:
-        self.intake.seal(self.count)
+        await self.intake.seal(self.count)
         await settle()
         assert self.batch.done.done()
         self.engine.close(self.batch)

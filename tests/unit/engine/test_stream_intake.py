@@ -38,7 +38,7 @@ class StreamedTurn:
         await settle()
 
     async def seal(self, count: int) -> None:
-        self.intake.seal(count)
+        await self.intake.seal(count)
         await settle()
 
     def finish_all(self) -> None:
