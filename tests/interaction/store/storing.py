@@ -58,7 +58,7 @@ async def fill_the_disk(store: SqliteStore, path: Path) -> None:
     for number in range(1, 100):
         store.put(scope(number), 0, record(4999, done=True))
     say("during", await store.flush())
-    say("in memory", len(await store.load(scope(5))))
+    say("in memory", len(await store.load(scope(5)) or {}))
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     say("after", await store.flush())
     await store.close()

@@ -57,6 +57,7 @@ async def test_nothing_that_was_confirmed_is_lost(tmp_path: Path) -> None:
         assert len(confirmed) > 300
         for key, what in confirmed.items():
             kept = await store.load(scope(key))
+            assert kept is not None
             assert kept[BATCH] == Record(b"batch")
             call = kept[0]
             assert (call.digest, call.started, call.attempts) == (b"digest", True, 1)
