@@ -21,6 +21,7 @@ from sidecall_server.transport.result_parts import fill_parts
 from sidecall_server.transport.status import fill_status
 
 _STRIDE = 64
+_STRIDE_BYTES = 256 * 1024
 _LOST = "Not run: internal error before the call was taken in."
 
 _BLOCKED_FIELDS: Mapping[BlockCause, str] = {
@@ -45,20 +46,27 @@ async def batch_response(
     response = tool_service_pb2.ExecuteBatchResponse()
     results = response.results
     calls, epoch_ns, budgets = batch.calls, batch.epoch_ns, result_budgets(batch)
+    total_bytes = breathed_bytes = 0
     for index, request in enumerate(requests):
-        call = calls.get(index)
+        call, result = calls.get(index), results.add()
         if call is None:
-            fill_failure(results.add(), request, not_started(Reason.INTERNAL, _LOST))
+            fill_failure(result, request, not_started(Reason.INTERNAL, _LOST))
         else:
-            fill_result(
-                results.add(), call, epoch_ns, budgets.get(request.name) if budgets else None
-            )
-        if index % _STRIDE == _STRIDE - 1:
+            fill_result(result, call, epoch_ns, budgets.get(request.name) if budgets else None)
+        # One by one: measuring a message takes as long as encoding it.
+        total_bytes += _framed_bytes(result.ByteSize())
+        if index % _STRIDE == _STRIDE - 1 or total_bytes - breathed_bytes > _STRIDE_BYTES:
+            breathed_bytes = total_bytes
             await slices.breathe()
-    if response.ByteSize() > batch.options.max_response_bytes:
+    if total_bytes > batch.options.max_response_bytes:
         for _ in fit(results, batch.options.max_response_bytes):
             await slices.breathe()
     return response
+
+
+def _framed_bytes(size: int) -> int:
+    """What a result of a size takes in a response: a tag and the size come before it."""
+    return 1 + max(1, (size.bit_length() + 6) // 7) + size
 
 
 def result_budgets(batch: Batch) -> Mapping[str, int]:
