@@ -91,14 +91,14 @@ class Sidecar:
         try:
             await self._open_store()
             if self.reloader is not None:
-                self.reloader.observe()
+                await self.reloader.observe()
             await self.served.put_in_force(self._settings)
             await self._servers.start(self._listen, self._health_listen)
         except BaseException:
             await self.stop()
             raise
         if self.reloader is not None:
-            self.reloader.start()
+            await self.reloader.start()
         where = ", ".join(map(str, self.addresses))
         count = len(self.tools)
         _log.info("serving %d tool%s on %s", count, "" if count == 1 else "s", where)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Protocol
 
 from sidecall_server.backends.loader import ToolLoadError
@@ -12,6 +13,7 @@ from sidecall_server.core.defaults import Limits
 from sidecall_server.core.ports import Clock
 from sidecall_server.reload.files import FileWatch
 from sidecall_server.reload.served import source_files
+from sidecall_server.reload.threads import Run, in_thread
 
 _log = logging.getLogger("sidecall")
 
@@ -57,14 +59,28 @@ class Reloader:
     """
 
     def __init__(
-        self, tools: Tools, settings: Settings, load: Callable[[], Settings], clock: Clock
+        self,
+        tools: Tools,
+        settings: Settings,
+        load: Callable[[], Settings],
+        clock: Clock,
+        run: Run = in_thread,
     ) -> None:
-        """Takes the tools, the settings of the start, and how to read them again."""
+        """Takes what is reloaded, and how.
+
+        Args:
+            tools: The tools.
+            settings: The settings of the start.
+            load: Reads the settings again.
+            clock: Time.
+            run: Calls what asks file systems.
+        """
         self._tools = tools
         self._started_with = settings
         self._load = load
         self._clock = clock
-        self._watch = FileWatch(clock, settings.watch_interval_s, self._on_change)
+        self._call = run
+        self._watch = FileWatch(clock, settings.watch_interval_s, self._on_change, run)
         self._task: asyncio.Task[None] | None = None
         self._wanted = ""
         self._serving = False
@@ -74,14 +90,16 @@ class Reloader:
         self._last_error = ""
         self._last_unix_ns = 0
 
-    def observe(self) -> None:
+    async def observe(self) -> None:
         """Takes the files of the settings, as they are now, for what is being loaded."""
-        self._watch_files(self._started_with)
+        await self._watch_files(self._started_with)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begins to look at files, and to reload. What was asked for before follows."""
+        await self._watch_files(self._started_with)
+        if self._closed:
+            return
         self._serving = True
-        self._watch_files(self._started_with)
         self._watch.start()
         if self._wanted:
             self.request(self._wanted)
@@ -105,6 +123,7 @@ class Reloader:
         """Waits until nothing is being loaded any more."""
         if self._task is not None:
             await asyncio.wait((self._task,))
+        await self._watch.wait_stopped()
 
     def statistics(self) -> ReloadStatistics:
         """What became of reloads so far."""
@@ -116,8 +135,9 @@ class Reloader:
             self._tools.retiring,
         )
 
-    def _watch_files(self, settings: Settings) -> None:
-        self._watch.watch([*settings.files, *source_files(settings)])
+    async def _watch_files(self, settings: Settings) -> None:
+        sources = await self._call(partial(source_files, settings))
+        await self._watch.watch([*settings.files, *sources])
 
     def _on_change(self) -> None:
         self.request("a file has changed")
@@ -153,13 +173,13 @@ class Reloader:
 
     async def _put_in_force(self) -> None:
         # Before they are read: a change while they are read is to be found.
-        self._watch.accept()
-        settings = self._load()
-        self._watch_files(settings)
+        await self._watch.accept()
+        settings = await self._call(self._load)
+        await self._watch_files(settings)
         if not settings.tools:
             raise ConfigError("no tools are named any more")
         await self._tools.put_in_force(settings)
-        self._watch_files(settings)  # files of modules may be known only now
+        await self._watch_files(settings)  # files of modules may be known only now
         kept = list(_changed(self._started_with, settings))
         if kept:
             _log.warning("restart to apply the changes of: %s", ", ".join(kept))

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from sidecall_server.config import ConfigError, Settings
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.engine import Engine
 from sidecall_server.memory import collect_replaced
-from sidecall_server.reload.files import Identity, identify
+from sidecall_server.reload.files import Identity, identify_all
+from sidecall_server.reload.threads import in_thread
 
 _log = logging.getLogger("sidecall.tools")
 
@@ -84,9 +86,14 @@ class ServedTools:
             await self._put_in_force(settings)
         except ToolLoadError as error:
             raise ToolLoadError(settings.with_places(str(error), error.sources)) from error
+        made = self._current
+        found = await in_thread(partial(_identified, settings))
+        if made is not None and self._current is made:
+            # Files of modules may be known only now.
+            self._current = replace(made, files={**found, **made.files})
 
     async def _put_in_force(self, settings: Settings) -> None:
-        files = {path: identify(path) for path in source_files(settings)}
+        files = await in_thread(partial(_identified, settings))
         current = self._current
         if current is not None and (current.sources, current.files) == (settings.tools, files):
             bound = current.backend.rebind(settings.policies.apply)
@@ -103,8 +110,6 @@ class ServedTools:
             modules,
         )
         await self._start(backend, settings, None if current is None else _START_S)
-        for path in source_files(settings):  # files of modules may be known only now
-            files.setdefault(path, identify(path))
         modules.keep()
         self._current = _ToolSet(backend, settings.tools, files)
         if current is not None:
@@ -178,6 +183,10 @@ def _describe(before: Sequence[BoundTool], after: Sequence[BoundTool], revision:
         if names:
             parts.append(f"{word}: {', '.join(sorted(names))}")
     return f"{'; '.join(parts)}; revision {revision}"
+
+
+def _identified(settings: Settings) -> dict[Path, Identity | None]:
+    return identify_all(source_files(settings))
 
 
 def source_files(settings: Settings) -> list[Path]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from tests.support.at_once import at_once
 from tests.support.clock import FakeClock, settle
 
 from sidecall_server.backends.loader import ToolLoadError
@@ -51,7 +52,7 @@ class Bench:
         self.tools = FakeTools()
         self.settings: Settings | Exception = settings
         self.reads = 0
-        self.reloader = Reloader(self.tools, settings, self._load, self.clock)
+        self.reloader = Reloader(self.tools, settings, self._load, self.clock, at_once)
 
     def _load(self) -> Settings:
         self.reads += 1
@@ -74,8 +75,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def bench(path: Path) -> AsyncIterator[Bench]:
     made = Bench(Settings(tools=(str(path),)))
-    made.reloader.observe()
-    made.reloader.start()
+    await made.reloader.observe()
+    await made.reloader.start()
     yield made
     made.reloader.close()
     await made.reloader.wait_closed()
@@ -171,7 +172,7 @@ async def test_what_is_no_longer_given_is_named(
 ) -> None:
     origins = {"drain_timeout_s": Origin("file", "sidecall.yaml:2")}
     bench = Bench(Settings(tools=(str(path),), drain_timeout_s=1.0, origins=origins))
-    bench.reloader.start()
+    await bench.reloader.start()
     bench.settings = Settings(tools=(str(path),))
     await bench.request()
     bench.reloader.close()
@@ -235,7 +236,7 @@ async def test_requests_before_the_start_are_obeyed_after_it(path: Path) -> None
     bench = Bench(Settings(tools=(str(path),)))
     await bench.request()
     assert bench.tools.tried == []
-    bench.reloader.start()
+    await bench.reloader.start()
     await settle()
     assert len(bench.tools.in_force) == 1
     bench.reloader.close()
