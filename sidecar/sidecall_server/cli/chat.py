@@ -124,6 +124,10 @@ def _converse(choices: _Choices) -> None:
             while (question := _next_question()) is not None:
                 if question:
                     _answer(runner, chat, question)
+        except BaseException:
+            # An answer that a signal interrupts may fail as what it uses is closed: nobody asks.
+            runner.get_loop().set_exception_handler(lambda *_: None)
+            raise
         finally:
             runner.run(stack.aclose())
 
