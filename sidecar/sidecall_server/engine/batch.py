@@ -439,10 +439,6 @@ class Batch:
         self.finish(call, failure, self._now_ns())
         return True
 
-    def abandon_detached(self, call: Call) -> None:
-        """Tells the attempt of a call to end that nobody waits for any more."""
-        self.host.abandon_detached(call)
-
     def cancel(self, reason: Reason, message: str, *, client_gone: bool = False) -> None:
         """Ends all calls that are not final, and those that may still come.
 

@@ -75,8 +75,9 @@ class _Following:
         # The line that the call before stood in counts as this one's, what ran does not:
         # else thousands would wait for the same place one after the other.
         has_run = before.attempt > 0 or bool(before.failed_attempts)
-        since_ns = before.queue_clock_ns or before.ready_ns
-        call.queue_clock_ns = self.entrance.now_ns() if has_run else max(since_ns, call.ready_ns)
+        call.queue_clock_ns = (
+            self.entrance.now_ns() if has_run else max(queued_since(before), call.ready_ns)
+        )
         if batch.over is not None:
             batch.finish(call, batch.over, self.entrance.now_ns())
         elif batch.plan.stopped:
@@ -172,7 +173,7 @@ class Entrance:
             flight.leave(call)
             leader = flight.leader
             if leader.detached and not self.supervise(leader).is_wanted:
-                batch.abandon_detached(leader)
+                batch.host.abandon_detached(leader)
 
         leader, policies = flight.leader, batch.tools.get(call.request.name)
         if leader.detached and policies is not None:
