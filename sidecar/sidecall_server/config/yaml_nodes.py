@@ -20,6 +20,8 @@ _FALSE = frozenset({"false", "False", "FALSE"})
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+# Escapes can write them. No name of a file and no message can have them.
+_NOT_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class Place(NamedTuple):
@@ -106,20 +108,32 @@ def read_yaml(text: str) -> tuple[Node | None, list[Mistake]]:
         NotYamlError: It cannot be read.
     """
     builder = _Builder()
+    for event in _events(text):
+        builder.take(event)
+    return builder.root, builder.mistakes
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            builder.take(event)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        what = " ".join(part for part in (error.context, error.problem) if part)
-        raise NotYamlError(_place(mark), what) from None
+        loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
         raise NotYamlError(
             place, f"the character {chr(error.character)!r} is not allowed"
         ) from None
-    return builder.root, builder.mistakes
+    try:
+        while loader.check_event():
+            yield loader.get_event()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        raise NotYamlError(_place(mark), what) from None
+    except (ValueError, OverflowError):
+        # The scanner makes numbers of escapes and versions, however large they are.
+        raise NotYamlError(
+            _place(loader.get_mark()), "a number in an escape or a version is too large"
+        ) from None
 
 
 class _Builder:
@@ -153,6 +167,8 @@ class _Builder:
 
     def _take_scalar(self, event: yaml.ScalarEvent, place: Place) -> None:
         self._refuse_tag(event, place)
+        if (bad := _NOT_TEXT.search(event.value)) is not None:
+            raise NotYamlError(place, f"the character {bad[0]!r} is not allowed")
         top = self._open[-1] if self._open else None
         if top is not None and isinstance(top.node.value, dict) and top.key is None:
             is_merge = event.value == _MERGE and event.style is None

@@ -18,7 +18,8 @@ _RATES = st.builds(
     st.integers(1, 90),
     st.sampled_from(["ms", "s", "m", "h"]),
 )
-_NAMES = st.lists(st.text(min_size=1).filter(str.strip), unique=True, max_size=3)
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+_NAMES = st.lists(_TEXT.filter(str.strip), unique=True, max_size=3)
 _OPTIONS: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {"effects": st.just("read_only")},
     optional={
@@ -39,8 +40,7 @@ _OPTIONS: st.SearchStrategy[Any] = st.fixed_dictionaries(
             {}, optional={"failure_ratio": st.floats(0.01, 1), "window": _DURATIONS}
         ),
         "lane": st.fixed_dictionaries(
-            {"key": st.text(min_size=1).map(lambda text: text.replace("{", "").replace("}", ""))
-             .filter(bool)},
+            {"key": _TEXT.map(lambda text: text.replace("{", "").replace("}", "")).filter(bool)},
             optional={"on_failure": st.sampled_from(["continue", "skip_rest"])},
         ),
         "limits": _NAMES,
@@ -49,7 +49,7 @@ _OPTIONS: st.SearchStrategy[Any] = st.fixed_dictionaries(
         "large_result": st.sampled_from(["cut", "refuse"]),
         "max_result_bytes": st.integers(256, 10**6),
     },
-)  # fmt: skip
+)
 
 
 @given(st.floats(1e-9, 1e9) | st.integers(1, 10**9).map(float))
@@ -89,12 +89,12 @@ _SCALARS = (
     st.none()
     | st.booleans()
     | st.integers()
-    | st.text()
+    | _TEXT
     | st.floats(allow_nan=False, allow_infinity=False)
 )
 
 
-@given(st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(_TEXT, inner)))
 def test_yaml_reads_as_what_it_was(value: Any) -> None:
     text = yaml_text(value)
     assert "\n" not in text

@@ -109,6 +109,11 @@ def test_mistakes_do_not_end_the_reading(text: str, place: Place, message: str) 
         ("[1]: 2", (1, 1), "a key must be text"),
         ("a: 1\nb: \x01", (2, 4), "the character '\\x01' is not allowed"),
         ("a: " + "1" * 1001, (1, 4), "a number is too long"),
+        ('a: 1\nb: "x\\UFFFFFFFF"', (2, 8), "a number in an escape or a version is too large"),
+        ('a: "\\U00110000"', (1, 7), "a number in an escape or a version is too large"),
+        (f"%YAML 1.{'1' * 5000}\n--- a", (1, 9), "a number in an escape or a version is too"),
+        ('a: 1\nb: "x\\0"', (2, 4), "the character '\\x00' is not allowed"),
+        ('"\\ud800": 1', (1, 1), "the character '\\ud800' is not allowed"),
         ("[" * 100_000, (1, 65), "nested more than 64 deep"),
     ],
 )
