@@ -3,6 +3,9 @@
 import math
 import re
 
+MAX_DURATION_S = 365 * 24 * 3600.0
+"""What a setting or a policy may say at most: a year."""
+
 _BEYOND_FLOAT = 10**308
 _UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")

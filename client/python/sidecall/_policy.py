@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
-from sidecall._durations import parse_duration
 from sidecall._errors import ToolDefinitionError
 from sidecall._policy_values import (
     Breaker,
@@ -20,6 +19,7 @@ from sidecall._policy_values import (
     Retry,
     RetryOptions,
     breaker,
+    duration,
     lane,
     names,
     one_of,
@@ -164,8 +164,8 @@ def _group_names(value: Any) -> tuple[str, ...]:
 _READERS: dict[str, Reader] = {
     "max_concurrency": optional(whole(1)),
     "max_queue": optional(whole(0)),
-    "timeout": optional(parse_duration),
-    "queue_timeout": optional(parse_duration),
+    "timeout": optional(duration),
+    "queue_timeout": optional(duration),
     "effects": one_of(*get_args(Effects)),
     "isolation": one_of(None, *get_args(Isolation)),
     "references": one_of(True, False),
@@ -175,7 +175,7 @@ _READERS: dict[str, Reader] = {
     "breaker": breaker,
     "lane": lane,
     "coalesce": one_of(True, False),
-    "cache_ttl": optional(parse_duration),
+    "cache_ttl": optional(duration),
     "share": one_of(*get_args(Share)),
     "context_keys": optional(names),
     "approval": one_of(*get_args(Approval)),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
-from sidecall._durations import parse_duration
+from sidecall._durations import MAX_DURATION_S, parse_duration
 from sidecall._errors import CODES
 
 RETRIED_CODES = (
@@ -248,6 +248,18 @@ def number(most: float) -> Reader:
     return read
 
 
+def duration(value: Any) -> float:
+    """Reads a duration, in seconds: from a nanosecond, below which nothing counts, to a year.
+
+    Raises:
+        ValueError: It is none, or out of these bounds.
+    """
+    seconds = parse_duration(value)
+    if not 1e-9 <= seconds <= MAX_DURATION_S:
+        raise _refused(f"from a nanosecond to a year ({MAX_DURATION_S:.0f}s)", value)
+    return seconds
+
+
 def one_of(*allowed: object) -> Reader:
     """Reads one of some values."""
 
@@ -305,7 +317,7 @@ def _rate_of_text(value: Any) -> Rate:
         raise _refused('a rate like "10/s", "100/m" or "5/250ms"', value)
     count, unit = int(match[1]), match[2]
     try:
-        period_ns = round(parse_duration(unit if unit[0].isdigit() else f"1{unit}") * _NS_PER_S)
+        period_ns = round(duration(unit if unit[0].isdigit() else f"1{unit}") * _NS_PER_S)
     except ValueError:
         raise ValueError(
             f"must be a rate per ms, s, m, h or a multiple of them, not {value!r}"
@@ -331,8 +343,8 @@ def retry(value: Any) -> Retry | None:
             value,
             {
                 "attempts": attempts,
-                "backoff": parse_duration,
-                "max_backoff": parse_duration,
+                "backoff": duration,
+                "max_backoff": duration,
                 "budget": number(MAX_ATTEMPTS),
                 "on": _codes,
             },
@@ -378,8 +390,8 @@ def breaker(value: Any) -> Breaker | None:
         {
             "failure_ratio": number(1),
             "min_attempts": whole(1),
-            "window": parse_duration,
-            "open": parse_duration,
+            "window": duration,
+            "open": duration,
             "probes": whole(1),
         },
     )

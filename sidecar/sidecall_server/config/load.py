@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from sidecall._durations import MAX_DURATION_S
 from sidecall_server.config.errors import ConfigError
 from sidecall_server.config.file import NO_FILE, read_config_file
 from sidecall_server.config.policies import PolicyTable
@@ -16,7 +17,7 @@ from sidecall_server.config.settings import (
     Origin,
     Settings,
 )
-from sidecall_server.config.values import MAX_DURATION_S, read_setting
+from sidecall_server.config.values import read_setting
 from sidecall_server.core.defaults import Limits
 
 ENV_PREFIX = "SIDECALL_"

@@ -6,6 +6,7 @@ from typing import Any
 
 import docstring_parser
 
+from sidecall._durations import MAX_DURATION_S
 from sidecall._errors import CODES
 from sidecall._policy import LEAST_RESULT_BYTES, RESERVED_GROUPS, PolicyOptions
 from sidecall._policy_values import (
@@ -19,7 +20,7 @@ from sidecall._policy_values import (
 )
 from sidecall_server.config.file import SECRET_SETTINGS, file_settings
 from sidecall_server.config.settings import Settings
-from sidecall_server.config.values import LOG_LEVELS, MAX_DURATION_S, STORE, bounds, may_be_zero
+from sidecall_server.config.values import LOG_LEVELS, STORE, bounds, may_be_zero
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.tool import Group
 
@@ -92,7 +93,7 @@ def _definitions() -> dict[str, Schema]:
         "duration": {
             "description": 'Seconds, or text such as "250ms", "5s" or "1m30s".',
             "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DURATION_S},
                 {"type": "string", "pattern": _DURATION},
             ],
         },

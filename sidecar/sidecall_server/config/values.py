@@ -5,11 +5,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sidecall._durations import seconds_of_text
+from sidecall._durations import MAX_DURATION_S, seconds_of_text
 from sidecall_server.config.errors import ConfigError
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-MAX_DURATION_S = 365 * 24 * 3600.0
 MAX_INT32 = 2**31 - 1
 STORE = re.compile(r"memory|sqlite:///(?!:memory:$)[^\x00?]*[^\x00?/]")
 MASK = "***"

@@ -115,7 +115,7 @@ def read_yaml(text: str) -> tuple[Node | None, list[Mistake]]:
 
 def _events(text: str) -> Iterator[yaml.Event]:
     try:
-        loader = yaml.SafeLoader(text)
+        loader: Any = yaml.SafeLoader(text)  # its methods have no types
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))

@@ -141,11 +141,21 @@ def test_limits_that_tools_share(read: Read) -> None:
         ("limits: {a: {}}", "1:10: limits.a: must have max_concurrency, rate or both"),
         ("limits: {processes: {rate: 1/s}}", "1:10: limits.processes: the sidecar has a limit"),
         ("limits: {a: {rate: 1/x}}", "1:20: limits.a.rate: must be a rate per ms, s, m, h"),
+        (
+            f"limits: {{a: {{rate: 1/1{'0' * 300}h}}}}",
+            "1:20: limits.a.rate: must be a rate per ms, s, m, h or a multiple of them",
+        ),
         ("limits: {a: {max_concurrency: 0}}", "1:31: limits.a.max_concurrency: must be an integer"),
         ("limits: {a: {raet: 1/s}}", "1:14: limits.a.raet: unknown key; did you mean rate?"),
         ("policies: []", "1:11: policies: must be a mapping, not a list"),
         ("policies: {a: }", "1:14: policies.a: must be a mapping, not nothing"),
         ("policies: {a: {lnae: x}}", "1:16: policies.a.lnae: unknown key; did you mean lane?"),
+        ("policies: {a: {timeout: 1e307}}", "1:25: policies.a.timeout: must be from a nanosecond"),
+        ("policies: {a: {timeout: 1e-10}}", "1:25: policies.a.timeout: must be from a nanosecond"),
+        (
+            "policies: {a: {retry: {backoff: 9000h}}}",
+            "1:33: policies.a.retry.backoff: must be from a nanosecond to a year (31536000s)",
+        ),
         ("policies: {a: {effects: x}}", "1:25: policies.a.effects: must be 'read_only' or"),
         (
             "policies:\n  a:\n    retry:\n      attempts: 0",

@@ -75,6 +75,8 @@ BAD = [
     "policies: {a: }",
     "policies: {a: {lnae: x}}",
     "policies: {a: {timeout: 0}}",
+    "policies: {a: {timeout: 31536001}}",
+    "policies: {a: {breaker: {window: 1e300}}}",
     "policies: {a: {effects: null}}",
     "policies: {a: {isolation: thread}}",
     "policies: {a: {limits: x}}",
