@@ -21,7 +21,7 @@ from sidecall._requests import (
     mark_sent_again,
     stream_start,
 )
-from sidecall._retry import Attempts
+from sidecall._retry import DEFAULT_RETRIES, Attempts
 from sidecall._rpc_errors import SidecallError, error_from_rpc
 from sidecall._tool_calls import ToolCallLike, make_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
@@ -51,8 +51,8 @@ class AsyncClient:
             SIDECALL_MAX_INBOUND_MESSAGE_BYTES, then 16 MiB.
         retries: How often an RPC is sent again where that certainly runs no call twice: it
             started nothing, or has a `request_id` that the sidecar knows, or refuses where it
-            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds; RPCs end at
-            their timeout all the same.
+            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds, which by
+            default outlasts a restart; RPCs end at their timeout all the same.
 
     Raises:
         ValueError: An argument or a variable makes no sense.
@@ -66,7 +66,7 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
         max_message_bytes: int | None = None,
-        retries: int = 3,
+        retries: int = DEFAULT_RETRIES,
     ) -> None:
         self._connection = Connection.resolve(
             endpoint,

@@ -18,7 +18,7 @@ from sidecall._requests import (
     forgets_instance,
     mark_sent_again,
 )
-from sidecall._retry import Attempts
+from sidecall._retry import DEFAULT_RETRIES, Attempts
 from sidecall._rpc_errors import SidecallError, error_from_rpc
 from sidecall._tool_calls import ToolCallLike, make_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
@@ -44,8 +44,8 @@ class Client:
             SIDECALL_MAX_INBOUND_MESSAGE_BYTES, then 16 MiB.
         retries: How often an RPC is sent again where that certainly runs no call twice: it
             started nothing, or has a `request_id` that the sidecar knows, or refuses where it
-            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds; RPCs end at
-            their timeout all the same.
+            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds, which by
+            default outlasts a restart; RPCs end at their timeout all the same.
 
     Raises:
         ValueError: An argument or a variable makes no sense.
@@ -59,7 +59,7 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
         max_message_bytes: int | None = None,
-        retries: int = 3,
+        retries: int = DEFAULT_RETRIES,
     ) -> None:
         connection = Connection.resolve(
             endpoint,

@@ -8,6 +8,9 @@ import grpc
 
 from sidecall._rpc_errors import SidecallError
 
+DEFAULT_RETRIES = 6
+"""A sidecar that restarts serves again within their pauses, 2.5 to 5 seconds together."""
+
 _INITIAL_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 2.0
 
@@ -65,7 +68,8 @@ class Attempts:
         if self._left <= 0 or not self._may_repeat(error):
             return None
         self._left -= 1
-        delay = self._jitter() * self._backoff_s
+        # Half of it is sure: pauses of next to nothing would be over before a restart is.
+        delay = (1 + self._jitter()) / 2 * self._backoff_s
         self._backoff_s = min(self._backoff_s * 2, _MAX_BACKOFF_S)
         if error.retry_after_s is not None:
             delay += error.retry_after_s

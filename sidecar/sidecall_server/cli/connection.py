@@ -21,6 +21,9 @@ from sidecall_server.config import ConfigError, load
 
 _MAX_PORT = 65_535
 _MAX_DURATION_S = 365 * 24 * 3600
+_RETRIES = 3
+"""Somebody waits at the terminal, and more often no sidecar runs than one restarts."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
 
@@ -81,7 +84,7 @@ async def connect(endpoint: str | None, tools: tuple[str, ...]) -> AsyncIterator
     if not tools:
         _check_port(endpoint or os.environ.get("SIDECALL_ENDPOINT", ""))
         try:
-            client = AsyncClient(endpoint)
+            client = AsyncClient(endpoint, retries=_RETRIES)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         async with client:

@@ -1,7 +1,7 @@
 import grpc
 import pytest
 
-from sidecall._retry import Attempts
+from sidecall._retry import DEFAULT_RETRIES, Attempts
 from sidecall._rpc_errors import SidecallError
 
 
@@ -28,6 +28,13 @@ def test_retries_are_bounded_and_back_off() -> None:
     assert delays == [pytest.approx(0.1), pytest.approx(0.2), pytest.approx(0.4), None]
 
 
+@pytest.mark.parametrize("drawn", [0.0, 0.5, 0.999])
+def test_by_default_the_pauses_outlast_a_restart(drawn: float) -> None:
+    attempts = Attempts(DEFAULT_RETRIES, None, jitter=lambda: drawn)
+    delays = [attempts.delay_s(unavailable()) for _ in range(DEFAULT_RETRIES)]
+    assert 2.5 < sum(delay for delay in delays if delay is not None) < 5.2
+
+
 def test_the_backoff_has_a_ceiling() -> None:
     attempts = Attempts(20, None, jitter=lambda: 1.0)
     assert max(attempts.delay_s(unavailable()) or 0 for _ in range(20)) == pytest.approx(2.0)
@@ -49,7 +56,7 @@ def test_other_codes_are_final() -> None:
 
 def test_the_sidecars_delay_is_honoured() -> None:
     delay_s = Attempts(3, None, jitter=lambda: 0.0).delay_s(unavailable(retry_after_s=1.5))
-    assert delay_s == pytest.approx(1.5)
+    assert delay_s == pytest.approx(1.55)
 
 
 def test_no_attempt_begins_after_the_deadline() -> None:
