@@ -116,7 +116,11 @@ class BatchStream:
 
         Raises:
             SidecallError: The RPC failed.
+            ValueError: The turn is sealed or abandoned.
         """
+        if self._sealed:
+            raise ValueError("the turn is already sealed")
+        self._check_not_abandoned()
         self._sealed = True
         await self._write(StreamBatchRequest(seal=StreamSeal(call_count=len(self._sent))))
 
@@ -125,8 +129,10 @@ class BatchStream:
 
         Raises:
             SidecallError: The RPC failed.
+            ValueError: The turn is abandoned.
         """
         if not self._over and index not in self._results:
+            self._check_not_abandoned()
             await self._write(StreamBatchRequest(cancel=StreamCancel(index=index)))
 
     async def abandon(self) -> None:
@@ -179,6 +185,11 @@ class BatchStream:
         if self._call is None:
             raise RuntimeError("a BatchStream is an async context manager: use `async with`")
         return self._call
+
+    def _check_not_abandoned(self) -> None:
+        # gRPC would refuse the message, and say why only once all events have been read.
+        if self._half_closed:
+            raise ValueError("the turn is abandoned: nothing can be sent any more")
 
     async def _write(self, message: StreamBatchRequest) -> None:
         call = self._running_call()

@@ -86,6 +86,28 @@ async def test_an_abandoned_turn_starts_nothing_that_was_held(
     assert service.started == []
 
 
+async def test_nothing_is_sent_to_an_abandoned_turn(client: AsyncClient) -> None:
+    async with client.stream_batch() as turn, asyncio.timeout(60):
+        await turn.send(0, {"name": "write"})
+        await turn.abandon()
+        with pytest.raises(ValueError, match="abandoned"):
+            await turn.seal()
+        with pytest.raises(ValueError, match="abandoned"):
+            await turn.cancel(0)
+        assert len(await turn.results()) == 1
+        await turn.cancel(0)
+
+
+async def test_a_turn_is_sealed_once(client: AsyncClient, service: FakeToolService) -> None:
+    async with client.stream_batch() as turn:
+        await turn.send(0, {"name": "read"})
+        await turn.seal()
+        with pytest.raises(ValueError, match="already sealed"):
+            await turn.seal()
+        assert len(await turn.results()) == 1
+    assert [message.HasField("seal") for message in service.streams[0]].count(True) == 1
+
+
 async def test_a_human_decides_on_a_call_of_a_turn(
     client: AsyncClient, service: FakeToolService
 ) -> None:
