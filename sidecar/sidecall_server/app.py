@@ -18,6 +18,7 @@ from sidecall_server.config import (
     ConfigError,
     Settings,
 )
+from sidecall_server.config.store_url import store_file
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.engine import Engine
 from sidecall_server.last_resort import LastResort, leave_behind
@@ -27,7 +28,6 @@ from sidecall_server.reload.reloader import Reloader
 from sidecall_server.reload.served import ServedTools
 from sidecall_server.store.keeper import StoreOptions
 from sidecall_server.store.sqlite import SqliteStore
-from sidecall_server.store.url import parse_store_url
 from sidecall_server.transport.addresses import Address, AddressError, TcpAddress, parse_address
 from sidecall_server.transport.server import GrpcServers
 
@@ -104,7 +104,7 @@ class Sidecar:
         _log.info("serving %d tool%s on %s", count, "" if count == 1 else "s", where)
 
     async def _open_store(self) -> None:
-        path = parse_store_url(self._settings.store)
+        path = store_file(self._settings.store)
         if path is not None:
             retention_s = self._settings.limits.request_retention_s
             self._store = await SqliteStore.open(StoreOptions(path, retention_s))

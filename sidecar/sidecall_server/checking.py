@@ -12,13 +12,13 @@ from sidecall_server.backends.process import GROUP as PROCESSES
 from sidecall_server.backends.python_tools import bind
 from sidecall_server.backends.thread import GROUP as THREADS
 from sidecall_server.config import ConfigError, Settings
+from sidecall_server.config.store_url import store_file
 from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import Outcome
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.registry import Registry
 from sidecall_server.store.errors import StoreError
 from sidecall_server.store.opening import check_file
-from sidecall_server.store.url import parse_store_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def check_store(settings: Settings) -> None:
     Raises:
         ConfigError: A store cannot be there.
     """
-    path = parse_store_url(settings.store)
+    path = store_file(settings.store)
     if path is None:
         return
     try:

@@ -14,6 +14,7 @@ from sidecall_server.config.near import did_you_mean
 from sidecall_server.config.policies import PolicyEntry
 from sidecall_server.config.regular import read_regular
 from sidecall_server.config.settings import OPTIONS, Origin, Settings
+from sidecall_server.config.store_url import SQLITE
 from sidecall_server.config.values import read_setting
 from sidecall_server.config.yaml_nodes import MAX_BYTES, Node, NotYamlError, Place, read_yaml
 from sidecall_server.core.defaults import Limits
@@ -26,7 +27,6 @@ LATER_TOOL_KINDS = ("openapi", "http", "mcp", "command")
 SECRET_SETTINGS = frozenset({"store"})
 """Settings that may stand in a file or a variable of their own."""
 
-_SQLITE = "sqlite:///"
 _BARE_NUMBER = re.compile(r"\s*[0-9.]+\s*")
 
 
@@ -142,8 +142,8 @@ class _Reader:
         except ConfigError as error:
             self._findings.add(node.place, str(error))
             return
-        if name == "store" and value.startswith(_SQLITE):
-            value = _SQLITE + str(self._folder / value.removeprefix(_SQLITE))
+        if name == "store" and value.startswith(SQLITE):
+            value = SQLITE + str(self._folder / value.removeprefix(SQLITE))
         self._values[name] = (Origin("file", self._findings.at(node.place), is_secret), value)
 
     def _secret(self, key: str, node: Node) -> str | ConfigError:

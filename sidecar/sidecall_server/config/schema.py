@@ -20,7 +20,8 @@ from sidecall._policy_values import (
 )
 from sidecall_server.config.file import SECRET_SETTINGS, file_settings
 from sidecall_server.config.settings import Settings
-from sidecall_server.config.values import LOG_LEVELS, STORE, bounds, may_be_zero
+from sidecall_server.config.store_url import PATTERN as STORE_PATTERN
+from sidecall_server.config.values import LOG_LEVELS, bounds, may_be_zero
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.tool import Group
 
@@ -194,7 +195,7 @@ def _setting(name: str, default: Any) -> Schema:
         levels = "|".join(f"{level}|{level.lower()}" for level in LOG_LEVELS)
         schema["pattern"] = f"^({levels})$"
     elif name == "store":
-        schema["pattern"] = f"^({STORE.pattern})$"
+        schema["pattern"] = f"^({STORE_PATTERN})$"
     if name in SECRET_SETTINGS:
         schema = {"anyOf": [schema, _ref("secret")]}
     return {**schema, "default": default}

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from sidecall_server.config.policies import PolicyTable
+from sidecall_server.config.store_url import MEMORY
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.tool import Group
 
 DEFAULT_LISTEN = ("127.0.0.1:50071",)
 DEFAULT_DRAIN_S = 25.0
-MEMORY_STORE = "memory"
 
 # What a stop may take after the drain where everything hangs, so that an orchestrator which
 # gives its grace period and then kills finds the process ended. Servers get their seconds
@@ -76,7 +76,7 @@ class Settings:
     listen: tuple[str, ...] = DEFAULT_LISTEN
     health_listen: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
-    store: str = field(default=MEMORY_STORE, repr=False)
+    store: str = field(default=MEMORY, repr=False)
     drain_timeout_s: float = DEFAULT_DRAIN_S
     watch_interval_s: float = 1.0
     log_level: str = "INFO"

@@ -7,10 +7,10 @@ from typing import Any
 
 from sidecall._durations import MAX_DURATION_S, seconds_of_text
 from sidecall_server.config.errors import ConfigError
+from sidecall_server.config.store_url import store_file
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MAX_INT32 = 2**31 - 1
-STORE = re.compile(r"memory|sqlite:///(?!:memory:$)[^\x00?]*[^\x00?/]")
 MASK = "***"
 
 _MAX_SHOWN = 40
@@ -102,12 +102,11 @@ def _seconds(where: str, text: str) -> float:
 
 
 def _store(where: str, text: str, *, secret: bool) -> str:
-    if STORE.fullmatch(text) is None:
+    try:
+        store_file(text)
+    except ValueError as error:
         what = "its value" if secret else shown(masked_url(text))
-        raise ConfigError(
-            f"{where}: {what} is not a store: memory, sqlite:///relative.db or "
-            "sqlite:////absolute.db"
-        )
+        raise ConfigError(f"{where}: {what} {error}") from None
     return text
 
 
