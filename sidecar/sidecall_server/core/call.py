@@ -79,7 +79,8 @@ class Approval:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that takes four times as long to make, and every batch has one.
+@dataclass(slots=True)
 class BatchOptions:
     """What holds for all calls of a batch.
 

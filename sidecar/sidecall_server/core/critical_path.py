@@ -7,7 +7,9 @@ and only the calls on the path are looked at closely.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from sidecall_server.core.call import BlockCause, Call, Mode
 from sidecall_server.core.outcome import Failure, Reason
@@ -25,9 +27,10 @@ _CONSEQUENCES = {Reason.DEPENDENCY_FAILED, Reason.STOPPED}
 """Why calls end at once when another one fails: they did not keep the batch waiting."""
 
 Edges = Mapping[int, Sequence[int]]
+_NO_EDGES: Edges = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CriticalStep:
     """One call of a critical path.
 
@@ -45,8 +48,7 @@ class CriticalStep:
     running_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """How long a batch took, and why.
 
     Attributes:
@@ -66,8 +68,7 @@ class Schedule:
         return self.sequential_ns / self.duration_ns if self.duration_ns else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
+class Happened(NamedTuple):
     """What is known of a batch whose calls are all final.
 
     Attributes:
@@ -81,8 +82,13 @@ class Happened:
     calls: Mapping[int, Call]
     received_ns: int
     mode: Mode = Mode.PARALLEL
-    depends_on: Edges = field(default_factory=dict)
-    after: Edges = field(default_factory=dict)
+    depends_on: Edges = _NO_EDGES
+    after: Edges = _NO_EDGES
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no call had to come after another one."""
+        return self.mode is Mode.PARALLEL and not self.depends_on and not self.after
 
 
 def explain(happened: Happened) -> Schedule:
@@ -101,7 +107,14 @@ def explain(happened: Happened) -> Schedule:
         return Schedule()
     if _is_consequence(last):
         last = max(happened.calls.values(), key=_decided_ns)
-    path = _Path(happened).back_from(last)
+    if last.blocked_ns is None and happened.is_free:
+        start_ns = _start_ns(last)
+        waiting_ns, running_ns = start_ns - happened.received_ns, last.finished_ns - start_ns
+        path: Iterable[CriticalStep] = (
+            CriticalStep(last.index, BlockCause.NONE, waiting_ns, running_ns),
+        )
+    else:
+        path = _Path(happened).back_from(last)
     return Schedule(end_ns - happened.received_ns, sequential_ns, tuple(path))
 
 

@@ -17,8 +17,11 @@ from sidecall_server.policy.build import ToolPolicies
 from sidecall_server.policy.concurrency import Limiter
 from sidecall_server.policy.rate import RateLimiter
 
-_FIRST_RAMP = 8
+_FIRST_RAMP = 1
+_SECOND_RAMP = 8
 _LAST_RAMP = 256
+"""Calls of a flow that are started in one iteration of the loop. The first one alone: where
+its tool does not suspend, its worker runs the others as well before the next iteration."""
 
 
 class Flow:
@@ -112,7 +115,7 @@ class Admission:
         # Limiters whose flows nobody represents any more at a wider one.
         self._stalled: list[Limiter[Flow]] = []
         # Flows whose calls are started over several iterations of the loop.
-        self._scheduled = False
+        self._next_climb: asyncio.Handle | None = None
         self._ramping: list[Flow] = []
 
     def submit(self, flow: Flow, call: Call) -> None:
@@ -322,13 +325,8 @@ class Admission:
         return None
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._climb_on)
-
-    def _climb_on(self) -> None:
-        self._scheduled = False
-        self.climb()
+        if self._next_climb is None:
+            self._next_climb = self._loop.call_soon(self.climb)
 
     def climb(self) -> None:
         """Starts some calls of each flow that lacks no permit, twice as many each time.
@@ -336,6 +334,10 @@ class Admission:
         Tools that never suspend need few workers, however many calls wait: while workers
         pass on because the slice is used up, no more are made.
         """
+        if self._next_climb is not None:
+            # The next climb comes after the first steps of the workers that this one makes.
+            self._next_climb.cancel()
+            self._next_climb = None
         able = [flow for flow in self._ramping if not (flow.yielding and flow.waiting)]
         # One call of each flow at a time: the calls of a turn start about in their order,
         # and no tool takes all of a limit that it shares.
@@ -344,7 +346,7 @@ class Admission:
             climbing = [flow for flow in climbing if started < flow.ramp and self._climb_one(flow)]
             started += 1
         for flow in able:
-            flow.ramp = min(flow.ramp * 2, _LAST_RAMP)
+            flow.ramp = min(max(flow.ramp * 2, _SECOND_RAMP), _LAST_RAMP)
         self._ramping = [flow for flow in self._ramping if flow.ramping]
         if self._ramping:
             self._schedule()

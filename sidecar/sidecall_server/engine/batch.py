@@ -1,7 +1,7 @@
 """One batch: its plan, its calls and their outcomes."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from sidecall_server.core.call import BatchOptions, BlockCause, Call, Mode, OnFailure
@@ -37,9 +37,6 @@ from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.supervision import Supervision
 from sidecall_server.engine.watchdog import Watchdog
 from sidecall_server.policy.concurrency import Limiter
-
-_KEPT_AT_ONCE = 500
-"""Results that are added to a session in one turn of the event loop."""
 
 
 class Host(Protocol):
@@ -86,7 +83,7 @@ class Batch:
         resolver: Their references.
         edges: The calls that each call depends on, for those that have any.
         order: The calls that each call comes after in its lane, for those that have any.
-        lanes: The calls that are in lanes.
+        lanes: The calls that are in lanes; None where no tool has one.
         log: What is remembered under its request_id; None without one.
         known: As `log`, and what is remembered under idempotency keys.
         is_late: Whether it was accepted while the sidecar drains: then nothing is started.
@@ -120,7 +117,6 @@ class Batch:
         self._now_ns = host.clock.now_ns
         self._watchdog = host.watchdog
         self._admission = host.admission
-        self._sessions = host.sessions
         self.tools = tools
         self.options = options
         self.observer = observer
@@ -129,7 +125,7 @@ class Batch:
         self.resolver = Resolver(self.calls, tools, limits, host.sessions.finder(options))
         self.edges: dict[int, list[int]] = {}
         self.order: dict[int, list[int]] = {}
-        self.lanes = LaneMembers()
+        self.lanes: LaneMembers | None = None
         self.log: Log | None = None
         self.known = Known()
         self.is_late = False
@@ -146,22 +142,23 @@ class Batch:
         self._unfinished = 0
         self._chores = Chores(host.slices)
         self._closed = False
+        self._completed = False
         self._swept = False
-        self._unkept: list[int] | None = None  # what is to be added to the session
         self.over: Failure | None = None  # why no call starts any more
         self.aside = Aside()
         self._stopped = STOPPED  # what calls get that must not start any more
         self.independent = False
 
-    def add(self, call: Call) -> None:
-        """Takes a call; it must be planned next, unless it is final already."""
-        self.calls[call.index] = call
-        self._unfinished += 1
+    def add(self, calls: Sequence[Call]) -> None:
+        """Takes calls; those that are not final already must be planned next."""
+        for call in calls:
+            self.calls[call.index] = call
+            if call.request.timeout_s is not None and self.over is None:
+                self._watchdog.arm(self.deadlines.add(call))
+        self._unfinished += len(calls)
         if self.over is not None:
-            self.finish(call, self.over, self._now_ns())
-            return
-        if call.request.timeout_s is not None:
-            self._watchdog.arm(self.deadlines.add(call))
+            for call in calls:
+                self.finish(call, self.over, self._now_ns())
 
     def hold_open(self) -> None:
         """Has it not be done before `let_go`: calls are still to be added."""
@@ -329,7 +326,7 @@ class Batch:
         call.outcome = outcome
         call.finished_ns = now_ns
         self._unfinished -= 1
-        if self.lanes.members:
+        if self.lanes is not None:
             self.lanes.ended(call, outcome)
         if self.observer is not None:
             self.observer(Finished(call.index))
@@ -376,20 +373,20 @@ class Batch:
             self.apply(step)
 
     def _complete(self) -> None:
-        if self._closed and not self._unfinished and not self.done.done():
-            if self.options.session_id and not self._keep_results():
-                # Large batches come back to this, so that others get a turn in between.
-                self.done.get_loop().call_soon(self._complete)
-                return
-            self.done.set_result(None)
+        if self._closed and not self._unfinished and not self._completed:
+            self._completed = True
+            if self.options.session_id:
+                self.host.slices.spread(self._keep_results())
+            else:
+                self._announce()
 
-    def _keep_results(self) -> bool:
-        """Adds some results to the session; whether all are there."""
-        if self._unkept is None:
-            self._unkept = sorted(self.calls, reverse=True)
-        some = [self._unkept.pop() for _ in range(min(_KEPT_AT_ONCE, len(self._unkept)))]
-        self._sessions.add_calls(self.options, [self.calls[index] for index in some])
-        return not self._unkept
+    def _keep_results(self) -> Iterator[None]:
+        yield from self.host.sessions.keep(self.options, self.calls)
+        self._announce()
+
+    def _announce(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
 
     def give_up(
         self, call: Call, reason: Reason, message: str, *, client_gone: bool = False

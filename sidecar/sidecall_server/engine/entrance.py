@@ -27,6 +27,7 @@ from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.deadlines import queued_since
 from sidecall_server.engine.digests import arguments_digest
 from sidecall_server.engine.flights import Flight
+from sidecall_server.engine.lane_members import LaneMembers
 from sidecall_server.engine.lanes import Lanes
 from sidecall_server.engine.ledger import Ledger
 from sidecall_server.engine.log import Entry, Log
@@ -198,8 +199,8 @@ class Entrance:
             return
         policies = flow.entry
         checked = self._arguments(batch, flow, call)
-        if not isinstance(checked, Failure) and batch.lanes.members:
-            checked = self._in_order(batch, flow, call, checked)
+        if not isinstance(checked, Failure) and batch.lanes is not None:
+            checked = self._in_order(batch.lanes, flow, call, checked)
         if not isinstance(checked, Failure) and policies.spec.requires_approval:
             checked = self._approved(batch, flow, call, checked)
         if isinstance(checked, Failure):
@@ -220,11 +221,11 @@ class Entrance:
         return policies.arguments.checked(call, values)
 
     def _in_order(
-        self, batch: Batch, flow: Flow, call: Call, values: Arguments
+        self, lanes: LaneMembers, flow: Flow, call: Call, values: Arguments
     ) -> Arguments | Failure:
         """The arguments, or why a call must not run that comes after others in its lane."""
         lane = flow.entry.lane
-        held_back = None if lane is None else batch.lanes.held_back(call.index, lane.of(values))
+        held_back = None if lane is None else lanes.held_back(call.index, lane.of(values))
         return held_back or values
 
     def _approved(

@@ -1,6 +1,6 @@
 """How the calls of a batch that is known as a whole get into its plan."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sidecall_server.core.call import Call, Mode, OnFailure, ToolCall
 from sidecall_server.core.cycles import find_cyclic
@@ -8,6 +8,7 @@ from sidecall_server.core.lane_order import LaneOrder
 from sidecall_server.core.outcome import Failure, Reason, not_started
 from sidecall_server.core.references import may_hold_references
 from sidecall_server.engine.batch import Batch
+from sidecall_server.engine.lane_members import LaneMembers
 from sidecall_server.engine.slices import Slices
 
 _STRIDE = 64
@@ -36,12 +37,15 @@ async def take_in(batch: Batch, requests: Sequence[ToolCall], slices: Slices) ->
         and not batch.order
         and (options.mode is Mode.PARALLEL and options.on_failure is OnFailure.CONTINUE)
     )
-    step = batch.plan.add_all(len(requests), batch.edges, batch.order)
     batch.seal()
-    for count, index in enumerate(step.ready):
-        batch.make_ready(batch.calls[index])
-        if count % _STRIDE == _STRIDE - 1 or linked:
-            await slices.breathe()
+    if batch.independent:
+        await _make_each_ready(batch, slices)
+    else:
+        step = batch.plan.add_all(len(requests), batch.edges, batch.order)
+        for count, index in enumerate(step.ready):
+            batch.make_ready(batch.calls[index])
+            if count % _STRIDE == _STRIDE - 1 or linked:
+                await slices.breathe()
     batch.start_ready()
 
 
@@ -53,12 +57,62 @@ async def _add(batch: Batch, requests: Sequence[ToolCall], slices: Slices) -> li
     for start in range(0, len(requests), _STRIDE):
         if start:
             await slices.breathe()
-        for index, request in enumerate(requests[start : start + _STRIDE], start):
-            call = Call(index, request, options, observer, received_ns)
-            batch.add(call)
+        calls = [
+            Call(index, request, options, observer, received_ns)
+            for index, request in enumerate(requests[start : start + _STRIDE], start)
+        ]
+        batch.add(calls)
+        for call in calls:
+            request = call.request
             if request.depends_on or (references and may_hold_references(request.arguments)):
                 linked.append(call)
     return linked
+
+
+async def _make_each_ready(batch: Batch, slices: Slices) -> None:
+    """Makes ready all calls of a batch where none concerns another one."""
+    calls = list(batch.calls.values())
+    hurried = batch.log is None and batch.observer is None
+    stride = _STRIDE
+    if batch.resolver.values or batch.refused:
+        hurried, stride = False, 1
+    for start in range(0, len(calls), stride):
+        if start:
+            await slices.breathe()
+        if hurried:
+            _make_ready(batch, calls[start : start + stride])
+        else:
+            for call in calls[start : start + stride]:
+                batch.make_ready(call)
+
+
+def _make_ready(batch: Batch, calls: Iterable[Call]) -> None:
+    """As `Batch.make_ready`, for the calls of most batches, in one loop."""
+    host, flows = batch.host, batch.flows
+    now_ns, submit, watchdog = host.clock.now_ns, host.admission.submit, host.watchdog
+    for call in calls:
+        flow = flows.get(call.request.name)
+        if flow is None or not flow.entry.is_plain or call.request.idempotency_key:
+            batch.make_ready(call)
+            continue
+        entry, queue = flow.entry, flow.entry.queue
+        if call.outcome is not None or batch.over is not None or queue.count >= queue.max_calls:
+            batch.make_ready(call)
+            continue
+        call.ready_ns = ready_ns = now_ns()
+        try:
+            failure = entry.arguments.admit(call, None)
+        except Exception:
+            batch.fail(call)
+            continue
+        if failure is not None:
+            batch.finish(call, failure, ready_ns)
+        elif entry.is_governed:
+            host.admit(batch, flow, call)
+        else:
+            if ready_ns + entry.queue_timeout_ns < watchdog.wake_ns:
+                batch.watch_queue(flow, ready_ns)
+            submit(flow, call)
 
 
 async def _link(batch: Batch, linked: list[Call], slices: Slices) -> None:
@@ -92,12 +146,15 @@ async def order_lanes(batch: Batch, slices: Slices) -> None:
     calls = [
         call for _, call in sorted(batch.calls.items()) if call.request.name in batch.tools.laned
     ]
+    if not calls:
+        return
+    lanes = batch.lanes = LaneMembers()
     for call in calls:
         if batch.over is not None:
             return
-        batch.lanes.add(call, batch.tools[call.request.name])
+        lanes.add(call, batch.tools[call.request.name])
         if call.outcome is not None:
-            batch.lanes.ended(call, call.outcome)
+            lanes.ended(call, call.outcome)
         await slices.breathe()
     order = LaneOrder(len(batch.calls), batch.edges)
     for _ in order.prepare():
@@ -109,7 +166,7 @@ async def order_lanes(batch: Batch, slices: Slices) -> None:
             return
         if order.is_exhausted:
             batch.refused.setdefault(call.index, _entangled(call))
-        elif after := batch.lanes.predecessors(call.index, order):
+        elif after := lanes.predecessors(call.index, order):
             batch.order[call.index] = after
         await slices.breathe()
 

@@ -1,7 +1,7 @@
 """Sessions: results of earlier turns that later ones may refer to."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,9 @@ from sidecall_server.core.outcome import Outcome, Reason, Success
 from sidecall_server.core.ports import Clock
 from sidecall_server.engine.watchdog import NEVER, Watchdog
 from sidecall_server.policy.memory import memory_of
+
+_STRIDE = 64
+"""Results of a batch that are added in one step."""
 
 _FAILURE_BYTES = memory_of(Success(""))
 
@@ -119,6 +122,13 @@ class Sessions:
         self._account(identity, session_id, session.size - before)
         if self._size > self._max_bytes:
             self._make_room()
+
+    def keep(self, options: BatchOptions, calls: Mapping[int, Call]) -> Iterator[None]:
+        """Adds the results of a batch, in order, a few with each step."""
+        order = sorted(calls)
+        for start in range(0, len(order), _STRIDE):
+            self.add_calls(options, [calls[i] for i in order[start : start + _STRIDE]])
+            yield
 
     def add_calls(self, options: BatchOptions, calls: Iterable[Call]) -> None:
         """Adds the results of calls of a batch, in order.

@@ -53,7 +53,7 @@ class StreamIntake:
         if batch.log is not None:
             ledger.enter(batch.log, index, request)
         call = Call(index, request, batch.options, batch.observer, self._engine.clock.now_ns())
-        batch.add(call)
+        batch.add((call,))
         batch.resolver.names.add(index, request.id, request.name)
         if call.outcome is not None:
             return

@@ -122,7 +122,7 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
 
 
 def _id(field: str, text: str) -> str:
-    return _bounded(field, text, MAX_ID_BYTES)
+    return _bounded(field, text, MAX_ID_BYTES) if text else ""
 
 
 def _bounded(field: str, text: str, max_bytes: int) -> str:

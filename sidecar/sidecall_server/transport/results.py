@@ -22,6 +22,10 @@ from sidecall_server.transport.status import fill_status
 
 _STRIDE = 64
 _STRIDE_BYTES = 256 * 1024
+_MAX_CHARACTER_BYTES = 4
+_MAX_OTHER_BYTES = 256
+"""More than everything in a successful result takes beside its texts."""
+
 _LOST = "Not run: internal error before the call was taken in."
 
 _BLOCKED_FIELDS: Mapping[BlockCause, str] = {
@@ -46,26 +50,45 @@ async def batch_response(
     response = tool_service_pb2.ExecuteBatchResponse()
     results = response.results
     calls, epoch_ns, budgets = batch.calls, batch.epoch_ns, result_budgets(batch)
-    total_bytes = breathed_bytes = 0
+    most_bytes = breathed_bytes = 0
     for index, request in enumerate(requests):
         call, result = calls.get(index), results.add()
         if call is None:
             fill_failure(result, request, not_started(Reason.INTERNAL, _LOST))
         else:
             fill_result(result, call, epoch_ns, budgets.get(request.name) if budgets else None)
-        # One by one: measuring a message takes as long as encoding it.
-        total_bytes += _framed_bytes(result.ByteSize())
-        if index % _STRIDE == _STRIDE - 1 or total_bytes - breathed_bytes > _STRIDE_BYTES:
-            breathed_bytes = total_bytes
+        most_bytes += _most_bytes(request, call) or _framed_bytes(result)
+        if index % _STRIDE == _STRIDE - 1 or most_bytes - breathed_bytes > _STRIDE_BYTES:
+            breathed_bytes = most_bytes
             await slices.breathe()
-    if total_bytes > batch.options.max_response_bytes:
-        for _ in fit(results, batch.options.max_response_bytes):
+    max_bytes = batch.options.max_response_bytes
+    if most_bytes > max_bytes and await _total_bytes(results, slices) > max_bytes:
+        for _ in fit(results, max_bytes):
             await slices.breathe()
     return response
 
 
-def _framed_bytes(size: int) -> int:
-    """What a result of a size takes in a response: a tag and the size come before it."""
+def _most_bytes(request: ToolCall, call: Call | None) -> int:
+    """More than a result takes; 0 where only measuring it can tell, which takes a while."""
+    outcome = None if call is None else call.outcome
+    if call is None or type(outcome) is not Success or outcome.parts or call.failed_attempts:
+        return 0
+    texts = len(outcome.text) + len(request.id) + len(request.name)
+    return 0 if call.asked is not None else _MAX_CHARACTER_BYTES * texts + _MAX_OTHER_BYTES
+
+
+async def _total_bytes(results: Sequence[execution_pb2.ToolResult], slices: Slices) -> int:
+    # One by one: measuring a message takes as long as encoding it.
+    total_bytes = 0
+    for result in results:
+        total_bytes += _framed_bytes(result)
+        await slices.breathe()
+    return total_bytes
+
+
+def _framed_bytes(result: execution_pb2.ToolResult) -> int:
+    """What a result takes in a response: a tag and its size come before it."""
+    size = result.ByteSize()
     return 1 + max(1, (size.bit_length() + 6) // 7) + size
 
 

@@ -16,12 +16,11 @@ def fill_schedule(message: execution_pb2.Schedule, batch: Batch) -> None:
         message.sequential_ns = schedule.sequential_ns
         message.speed_up = schedule.speed_up
         for step in schedule.critical_path:
-            message.critical_path.add(
-                index=step.index,
-                cause=execution_pb2.BlockCause.ValueType(step.cause),
-                waiting_ns=step.waiting_ns,
-                running_ns=step.running_ns,
-            )
+            written = message.critical_path.add()
+            written.index = step.index
+            written.cause = execution_pb2.BlockCause.ValueType(step.cause)
+            written.waiting_ns = step.waiting_ns
+            written.running_ns = step.running_ns
     except Exception:
         message.Clear()
         internal_error("explaining a batch")

@@ -206,7 +206,7 @@ async def _add(message: tool_service_pb2.StreamCall, intake: StreamIntake) -> No
     except Exception:
         if index not in batch.calls:
             request = ToolCall(message.call.id, message.call.name)
-            batch.add(Call(index, request, batch.options, batch.observer, batch.received_ns))
+            batch.add([Call(index, request, batch.options, batch.observer, batch.received_ns)])
         raise
 
 

@@ -173,7 +173,7 @@ async def test_a_batch_that_cannot_be_taken_in(
     sidecar: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def take_one(batch: Batch, requests: Sequence[ToolCall], slices: object) -> None:
-        batch.add(Call(0, requests[0], batch.options, None, batch.received_ns))
+        batch.add([Call(0, requests[0], batch.options, None, batch.received_ns)])
         _raise()
 
     monkeypatch.setattr(engine, "take_in", take_one)
