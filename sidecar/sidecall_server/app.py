@@ -161,11 +161,14 @@ def listen_addresses(settings: Settings) -> tuple[list[Address], list[Address]]:
     """Addresses of the API, and those of health checks alone.
 
     Raises:
-        ConfigError: One of them is malformed, or not allowed.
+        ConfigError: One of them is malformed, not allowed, or stands twice.
     """
     listen = _parsed(settings.where("listen"), settings.listen)
     _require_local(settings.where("listen"), listen)
-    return listen, _parsed(settings.where("health_listen"), settings.health_listen)
+    health = _parsed(settings.where("health_listen"), settings.health_listen)
+    _require_different(settings.where("listen"), listen)
+    _require_different(settings.where("health_listen"), health, listen)
+    return listen, health
 
 
 def _parsed(where: str, texts: Sequence[str]) -> list[Address]:
@@ -182,6 +185,17 @@ def _require_local(where: str, addresses: Sequence[Address]) -> None:
                 f"{where}: {address}: this version has no TLS and no tokens, so it listens on "
                 "loopback addresses and unix sockets only"
             )
+
+
+def _require_different(
+    where: str, addresses: Sequence[Address], others: Sequence[Address] = ()
+) -> None:
+    seen = set(others)
+    for address in addresses:
+        if address in seen:
+            raise ConfigError(f"{where}: {address} stands twice")
+        if not isinstance(address, TcpAddress) or address.port:
+            seen.add(address)
 
 
 @contextlib.asynccontextmanager

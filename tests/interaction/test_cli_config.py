@@ -123,6 +123,22 @@ def test_an_address_in_the_file_is_named_by_its_line(write: Write) -> None:
     assert f"{path}:2: listen: " in done.stderr
 
 
+def test_an_address_that_stands_twice_is_refused_before_it_is_listened_on(write: Write) -> None:
+    tools = "tools: [{python: bank_tools.py}]"
+    for text, told in {
+        "listen: ['127.0.0.1:5', 'unix:x', '127.0.0.1:5']": "2: listen: 127.0.0.1:5 stands twice",
+        "listen: [localhost:5]\nhealth_listen: [localhost:5]": (
+            "3: health_listen: localhost:5 stands twice"
+        ),
+    }.items():
+        path = write(f"{tools}\n{text}\n")
+        done = sidecall("check", "--config", path)
+        assert done.returncode == 64
+        assert done.stderr == f"Error: {path}:{told}\n"
+    path = write(f"{tools}\nlisten: ['127.0.0.1:0', '127.0.0.1:0']\n")
+    assert sidecall("check", "--config", path).returncode == 0, "two free ports"
+
+
 def test_print_says_where_each_value_comes_from(write: Write, folder: Path) -> None:
     path = write()
     done = sidecall("config", "print", "--config", path, "--max-queue", 9, SIDECALL_TIMEOUT="20s")

@@ -13,8 +13,13 @@ from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.cli.connection import stop_signals
 from sidecall_server.cli.errors import SettingsError, StartError
 from sidecall_server.cli.parent import tied_to_parent
-from sidecall_server.cli.settings import load_settings, log_to_stderr, settings_options
-from sidecall_server.config import ConfigError, load
+from sidecall_server.cli.settings import (
+    checked_settings,
+    load_settings,
+    log_to_stderr,
+    settings_options,
+)
+from sidecall_server.config import ConfigError
 from sidecall_server.store.errors import StoreError, StoreInUseError
 from sidecall_server.transport.addresses import AddressError
 
@@ -42,7 +47,7 @@ def command(**flags: Any) -> None:
     log_to_stderr(settings)
     try:
         with tied_to_parent():
-            uvloop.run(serve(settings, partial(load, flags), reload_on))
+            uvloop.run(serve(settings, partial(checked_settings, flags), reload_on))
     except (ConfigError, ToolLoadError) as error:
         raise SettingsError(str(error)) from None
     except (AddressError, StoreInUseError) as error:

@@ -29,18 +29,27 @@ def settings_options(function: _F) -> _F:
     return function
 
 
-def read_settings(flags: Mapping[str, Any]) -> Settings:
+def checked_settings(flags: Mapping[str, Any]) -> Settings:
     """Settings of flags, environment, configuration file and defaults.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    settings = load(flags)
+    listen_addresses(settings)
+    return settings
+
+
+def read_settings(flags: Mapping[str, Any]) -> Settings:
+    """As `checked_settings`, with the error of a command.
 
     Raises:
         SettingsError: A setting is wrong.
     """
     try:
-        settings = load(flags)
-        listen_addresses(settings)
+        return checked_settings(flags)
     except ConfigError as error:
         raise SettingsError(str(error)) from None
-    return settings
 
 
 def load_settings(flags: Mapping[str, Any]) -> Settings:

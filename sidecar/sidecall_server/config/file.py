@@ -132,6 +132,9 @@ class _Reader:
         return ConfigFile(self._values, groups, origins, entries, tuple(self._files))
 
     def _read_setting(self, key: str, name: str, default: Any, node: Node) -> None:
+        if isinstance(default, tuple) and isinstance(node.value, list):
+            self._read_addresses(key, name, node)
+            return
         is_secret = name in SECRET_SETTINGS and isinstance(node.value, dict)
         written = self._secret(key, node) if is_secret else _checked(default, node)
         if isinstance(written, ConfigError):
@@ -145,6 +148,20 @@ class _Reader:
         if name == "store" and value.startswith(SQLITE):
             value = SQLITE + str(self._folder / value.removeprefix(SQLITE))
         self._values[name] = (Origin("file", self._findings.at(node.place), is_secret), value)
+
+    def _read_addresses(self, key: str, name: str, node: Node) -> None:
+        addresses = []
+        for number, item in enumerate(node.value):
+            if isinstance(item.value, str):
+                addresses.append(self._address(item.value))
+            else:
+                text = f"{key}[{number}]: must be an address, not {item.kind}"
+                self._findings.add(item.place, text)
+        self._values[name] = (Origin("file", self._findings.at(node.place)), tuple(addresses))
+
+    def _address(self, text: str) -> str:
+        path = text.removeprefix("unix:").removeprefix("//")
+        return f"unix:{self._folder / path}" if text.startswith("unix:") and path else text
 
     def _secret(self, key: str, node: Node) -> str | ConfigError:
         """What a file or a variable says."""
@@ -208,8 +225,6 @@ def _checked(default: Any, node: Node) -> Any:
     """The value where its type is right, else what is expected."""
     value = node.value
     if isinstance(default, tuple):
-        if isinstance(value, list) and all(isinstance(item.value, str) for item in value):
-            return tuple(item.value for item in value)
         expected = "a list of addresses"
     elif isinstance(default, float):
         expected = "a duration: seconds, or text like 5s"

@@ -179,6 +179,9 @@ async def test_a_signal_replaces_tools_and_a_call_of_a_removed_one_finishes(
         (lambda world: world.config.write_text("tools:\n  - python: tools.py\npolices: {}\n"),
          r"sidecall.yaml:3"),
         (lambda world: world.config.write_text("watch_interval: 0\n"), "no tools are named"),
+        (lambda world: world.config.write_text(
+            "tools: [{python: tools.py}]\nhealth_listen: [nowhere]\n"
+         ), "sidecall.yaml:2: health_listen: 'nowhere' is"),
         (lambda world: world.tools.write_text("import os\n\nraise OSError('no')\n"), "tools.py:3"),
         (lambda world: world.tools.write_text("x = 1\ndef f(:\n"), "tools.py, line 2"),
         (lambda world: world.tools.unlink(), "tools.py: no such file"),

@@ -35,7 +35,7 @@ def mistakes(read: Read, tmp_path: Path) -> Callable[..., list[str]]:
 def test_settings(read: Read, tmp_path: Path) -> None:
     settings = read(
         """
-        listen: ["127.0.0.1:0", "unix:/run/api.sock"]
+        listen: ["127.0.0.1:0", "unix:/run/api.sock", "unix:api.sock", "unix://sub/api.sock"]
         health_listen: []
         timeout: 1m30s
         queue_timeout: 0.5
@@ -52,7 +52,12 @@ def test_settings(read: Read, tmp_path: Path) -> None:
           - python: ~/mine.py
         """
     )
-    assert settings.listen == ("127.0.0.1:0", "unix:/run/api.sock")
+    assert settings.listen == (
+        "127.0.0.1:0",
+        "unix:/run/api.sock",
+        f"unix:{tmp_path}/api.sock",
+        f"unix:{tmp_path}/sub/api.sock",
+    )
     assert (settings.health_listen, settings.log_level) == ((), "DEBUG")
     assert (settings.limits.timeout_s, settings.limits.queue_timeout_s) == (90.0, 0.5)
     assert (settings.drain_timeout_s, settings.limits.max_threads) == (0.0, 64)
@@ -115,7 +120,8 @@ def test_limits_that_tools_share(read: Read) -> None:
         ("max_threads: 0", "1:14: max_threads: must be at least 1"),
         ("max_threads: 99999", "1:14: max_threads: must be at most 65536"),
         ("listen: 127.0.0.1:1", "1:9: listen: must be a list of addresses, not '127.0.0.1:1'"),
-        ("listen: [1]", "1:9: listen: must be a list of addresses"),
+        ("listen: [a:1, 1]", "1:15: listen[1]: must be an address, not 1"),
+        ("listen: {a: 1}", "1:9: listen: must be a list of addresses, not a mapping"),
         ("log_level: loud", "1:12: log_level: 'loud' is none of DEBUG"),
         ("log_level: 3", "1:12: log_level: must be text, not 3"),
         ("store: redis", "1:8: store: 'redis' is not a store: memory, sqlite:///relative.db"),
