@@ -141,7 +141,10 @@ class ToolServiceStub:
 
     The server sends one `accepted` event, events of each call, exactly one
     `result` event per call in order of completion, and one `summary` last. Events
-    that occur together are sent in one message.
+    that occur together are sent in one message. Then it waits for the client to
+    half-close, for a quarter of a second at most, and ends the RPC. A client SHOULD
+    half-close when it has read the summary, and no sooner where it may still cancel a
+    call: what it sends in between is ignored.
 
     Status codes (no call was started): those of ExecuteBatch, and
     * INVALID_ARGUMENT: the first message is not `start` or does not come within some
@@ -262,7 +265,10 @@ class ToolServiceAsyncStub(ToolServiceStub):
 
     The server sends one `accepted` event, events of each call, exactly one
     `result` event per call in order of completion, and one `summary` last. Events
-    that occur together are sent in one message.
+    that occur together are sent in one message. Then it waits for the client to
+    half-close, for a quarter of a second at most, and ends the RPC. A client SHOULD
+    half-close when it has read the summary, and no sooner where it may still cancel a
+    call: what it sends in between is ignored.
 
     Status codes (no call was started): those of ExecuteBatch, and
     * INVALID_ARGUMENT: the first message is not `start` or does not come within some
@@ -404,7 +410,10 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The server sends one `accepted` event, events of each call, exactly one
         `result` event per call in order of completion, and one `summary` last. Events
-        that occur together are sent in one message.
+        that occur together are sent in one message. Then it waits for the client to
+        half-close, for a quarter of a second at most, and ends the RPC. A client SHOULD
+        half-close when it has read the summary, and no sooner where it may still cancel a
+        call: what it sends in between is ignored.
 
         Status codes (no call was started): those of ExecuteBatch, and
         * INVALID_ARGUMENT: the first message is not `start` or does not come within some
