@@ -7,6 +7,7 @@ from sidecall_server.config.near import did_you_mean
 from sidecall_server.config.yaml_nodes import Mistake, Place
 
 _MAX_LISTED = 20
+_HEAD, _TAIL = 250, 100
 
 
 class Findings:
@@ -40,7 +41,17 @@ class Findings:
         """All of them, in the order of the file."""
         return ConfigError(
             *(
-                f"{self._name}:{place.line}:{place.column}: {text}"
+                f"{self._name}:{place.line}:{place.column}: {_in_one_line(text)}"
                 for place, text in sorted(set(self.mistakes))
             )
         )
+
+
+def _in_one_line(text: str) -> str:
+    """A message without what the file has too much of: its end says what was meant."""
+    if len(text) > _HEAD + _TAIL:
+        text = f"{text[:_HEAD]}...{text[-_TAIL:]}"
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )

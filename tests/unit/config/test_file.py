@@ -185,6 +185,23 @@ def test_a_mistake_is_told_with_its_place(
     assert told.startswith(f"sidecall.yaml:{expected}")
 
 
+def test_a_mistake_is_one_short_line_whatever_stands_there(
+    mistakes: Callable[..., list[str]],
+) -> None:
+    for text in (
+        f"max_threads: {'x' * 100_000}",
+        f"policies: {{a: {{effects: {'x' * 100_000}}}}}",
+        f"policies: {{a: {{retry: {{attempts: {'9' * 1000}}}}}}}",
+        f"{'x' * 100_000}: 1",
+        f"tools: [{{python: [], {'x' * 100_000}: 1}}]",
+    ):
+        (told,) = mistakes(text)
+        assert len(told) < 500, text[:30]
+    assert mistakes('"max\\nthreads\\e[2J": 1') == [
+        "sidecall.yaml:1:1: max\\nthreads\\x1b[2J: unknown key; did you mean max_threads?"
+    ]
+
+
 def test_all_mistakes_are_told_in_the_order_of_the_file(mistakes: Callable[..., list[str]]) -> None:
     told = mistakes(
         "policies:\n  a: {retry: {attempts: 0, atempts: 1}, rate: x}\nmax_threads: x\nlanes: 1\n"
