@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import ipaddress
 import os
+import re
 import socket
 import stat
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 _SOCKET_MODE = 0o660
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_PORT = re.compile(r"[0-9]{1,5}")
 _MAX_PATH_BYTES = 107 if sys.platform == "linux" else 103
 """What a socket's address holds, without the zero at its end."""
 
@@ -71,7 +73,7 @@ def parse_address(text: str) -> Address:
             raise AddressError(f"{text!r}: a path must follow unix:")
         return UnixAddress(Path(path).absolute())
     host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65_535:
+    if not separator or _PORT.fullmatch(port) is None or int(port) > 65_535:
         raise AddressError(f"{text!r} is neither host:port nor unix:/path")
     return TcpAddress(host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port))
 

@@ -155,7 +155,8 @@ async def test_addresses_that_others_reach_are_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "unix:", ":x", "unix:/a\0"]
+    "address",
+    ["nonsense", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:²", "unix:", ":x", "unix:/a\0"],
 )
 async def test_text_that_is_no_address(address: str) -> None:
     with pytest.raises(ConfigError):
