@@ -102,6 +102,7 @@ def check_file(path: Path) -> bool:
     except FileNotFoundError:
         if path.is_symlink():
             raise StoreError(path, "is a link to nothing") from None
+        _require_writable(path)
         return False
     except OSError as error:
         raise StoreError(path, f"cannot be opened: {error.strerror}") from error
@@ -109,6 +110,7 @@ def check_file(path: Path) -> bool:
         raise StoreError(path, "is a folder, not a file")
     if not stat.S_ISREG(mode):
         raise StoreError(path, "is not a regular file")
+    _require_writable(path)
     # By SQLite: closing the file in any other way would drop the locks of this process.
     place = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     try:
@@ -117,6 +119,15 @@ def check_file(path: Path) -> bool:
     except sqlite3.Error as error:
         raise StoreError(path, _explain(error)) from error
     return True
+
+
+def _require_writable(path: Path) -> None:
+    """Of a file, its folder too: the log stands in it."""
+    real = path.resolve()
+    if not os.access(real.parent, os.W_OK | os.X_OK):
+        raise StoreError(path, f"the folder {real.parent} is not writable")
+    if real.exists() and not os.access(real, os.R_OK | os.W_OK):
+        raise StoreError(path, "may not be read and written")
 
 
 def _make(path: Path) -> None:

@@ -159,6 +159,32 @@ def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
         open_connection(link)
 
 
+@pytest.mark.parametrize("look", [open_connection, check_file])
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_may_not_be_written_is_refused(
+    tmp_path: Path,
+    look: Callable[[Path], object],
+    exists: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = tmp_path / "link.db" if exists else folder / "records.db"
+    if exists:
+        open_connection(folder / "records.db").close()
+        path.symlink_to(folder / "records.db")
+    access, refused = os.access, {str(folder)}
+    monkeypatch.setattr(  # who runs the tests may be allowed everything
+        os, "access", lambda at, mode: str(at) not in refused and access(at, mode)
+    )
+    with pytest.raises(StoreError, match=f"the folder {folder} is not writable"):
+        look(path)
+    if exists:
+        refused = {str(folder / "records.db")}
+        with pytest.raises(StoreError, match="may not be read and written"):
+            look(path)
+
+
 def test_a_look_makes_nothing_and_leaves_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "records.db"
     check_file(path)
