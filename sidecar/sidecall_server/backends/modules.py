@@ -167,7 +167,11 @@ def _read(spec: ModuleSpec | None) -> str | None:
         return None
     if isinstance(loader, SourceFileLoader) and not Path(loader.path).is_file():
         raise OSError(f"{loader.path} is not a regular file")
-    return loader.get_source(spec.name)
+    try:
+        return loader.get_source(spec.name)
+    except ImportError as error:
+        # What the import machinery says instead names neither the file nor the reason.
+        raise error.__cause__ if isinstance(error.__cause__, OSError) else error from None
 
 
 def _submodules(name: str) -> list[tuple[str, ModuleType]]:

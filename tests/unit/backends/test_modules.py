@@ -49,6 +49,21 @@ def test_a_file_that_is_executed_again_leaves_the_old_module_as_it_is(tmp_path: 
     assert Modules().load(str(path)) is new
 
 
+def test_a_file_that_may_not_be_read_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "city.py"
+    path.write_text("X = 1\n")
+
+    def refuse(self: object, name: str) -> bytes:
+        raise PermissionError(13, "Permission denied", name)
+
+    # Who runs the tests may read everything.
+    monkeypatch.setattr("importlib.machinery.SourceFileLoader.get_data", refuse)
+    with pytest.raises(ToolLoadError, match=f"Permission denied: '{path}'"):
+        load_sources([str(path)])
+
+
 def test_text_of_one_length_and_time_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "city.py"
     for value in (1, 2, 3):
