@@ -45,6 +45,9 @@ from sidecall.v1.tool_service_pb2_grpc import (
     add_ToolServiceServicer_to_server,
 )
 
+_HALF_CLOSE_S = 0.25
+"""Seconds that a client may take to half-close, as with the sidecar."""
+
 Report = Callable[[BatchEvent], Awaitable[None]]
 ToolFunction = Callable[[dict[str, Any]], Awaitable[str]]
 
@@ -170,6 +173,7 @@ class FakeToolService(ToolServiceServicer):
             while True:
                 event = await turn.events.get()
                 if event is None:
+                    await asyncio.wait([receiver], timeout=_HALF_CLOSE_S)
                     break
                 if isinstance(event, RpcFailure):
                     await _refuse(event, context)

@@ -100,6 +100,8 @@ class Turn:
         self.messages += 1
         assert message.events, "a message without events"
         self.events.extend(message.events)
+        if message.events[-1].HasField("summary"):
+            await self.rpc.done_writing()
         return True
 
     def trace(self, index: int | None = None) -> list[tuple[str, int | None]]:

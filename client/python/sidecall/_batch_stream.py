@@ -25,6 +25,8 @@ from sidecall.v1.tool_service_pb2 import (
 if TYPE_CHECKING:
     _Call = grpc.aio.StreamStreamCall[StreamBatchRequest, StreamBatchResponse]
 
+_OVER = "the turn is already over"
+
 
 class BatchStream:
     """One turn whose calls are sent while the model is still producing them.
@@ -131,7 +133,7 @@ class BatchStream:
             SidecallError: The RPC failed.
             ValueError: The turn is abandoned.
         """
-        if not self._over and index not in self._results:
+        if self.summary is None and not self._over and index not in self._results:
             self._check_not_abandoned()
             await self._write(StreamBatchRequest(cancel=StreamCancel(index=index)))
 
@@ -139,11 +141,7 @@ class BatchStream:
         """Gives the unsealed turn up: calls that are held are never started."""
         if not self._half_closed and not self._over:
             self._half_closed = True
-            try:
-                await self._running_call().done_writing()
-            except grpc.aio.InternalError:
-                # gRPC could not half-close: the RPC is over, and the turn with it.
-                self._running_call().cancel()
+            await self._half_close()
 
     def __aiter__(self) -> Self:
         return self
@@ -159,6 +157,9 @@ class BatchStream:
             self._results[event.result.index] = event.result.result
         elif event.HasField("summary"):
             self.summary = event.summary
+            # The sidecar waits for it, so that what is sent until now does not cross the end
+            # of the RPC: gRPC would fail the RPC then, and drop what was not read.
+            await self._half_close()
         return event
 
     async def results(self) -> BatchResults:
@@ -191,8 +192,17 @@ class BatchStream:
         if self._half_closed:
             raise ValueError("the turn is abandoned: nothing can be sent any more")
 
+    async def _half_close(self) -> None:
+        try:
+            await self._running_call().done_writing()
+        except grpc.aio.InternalError:
+            # gRPC could not half-close: the RPC is over, and the turn with it.
+            self._running_call().cancel()
+
     async def _write(self, message: StreamBatchRequest) -> None:
         call = self._running_call()
+        if self.summary is not None:
+            raise SidecallError(_OVER, code=grpc.StatusCode.FAILED_PRECONDITION)
         try:
             await call.write(message)
         except (grpc.RpcError, asyncio.InvalidStateError) as error:
@@ -206,6 +216,8 @@ class BatchStream:
             response = await call.read()
         except grpc.RpcError as error:
             self._over = True
+            if self.summary is not None:
+                return None  # All has been said.
             raise await self._why_over(call) from error
         if isinstance(response, StreamBatchResponse):
             return response
@@ -215,7 +227,7 @@ class BatchStream:
     async def _why_over(self, call: "_Call") -> SidecallError:
         code, details = await call.code(), await call.details()
         if code is grpc.StatusCode.OK:
-            code, details = grpc.StatusCode.FAILED_PRECONDITION, "the turn is already over"
+            code, details = grpc.StatusCode.FAILED_PRECONDITION, _OVER
         error = make_error(code, details, await call.trailing_metadata())
         if self._accepted:
             # Calls of an accepted turn may have run, whatever the reason.

@@ -1,7 +1,9 @@
 """StreamBatch: messages in, events out, coalesced."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 
 from sidecall.v1 import tool_service_pb2
 from sidecall_server.core.call import Call, ToolCall
@@ -19,6 +21,9 @@ from sidecall_server.transport.requests import Peer, batch_options, tool_call
 
 _FIRST_MESSAGE_S = 0.5
 """Seconds that the first message may take once the sidecar drains."""
+
+_HALF_CLOSE_S = 0.25
+"""Seconds that a client may take to half-close once it was sent the summary."""
 
 Request = tool_service_pb2.StreamBatchRequest
 StreamStart = tool_service_pb2.StreamStart
@@ -43,14 +48,15 @@ async def serve_stream(
     batch.done.add_done_callback(lambda _: events.wake())
     intake = StreamIntake(engine, batch)
     idle = _idle_timer(engine, intake)
-    reader = asyncio.create_task(_read(messages, intake, idle))
+    over = asyncio.Event()
+    closing = contextlib.ExitStack()
+    for callback in (partial(engine.close, batch), over.set, idle.stop):
+        closing.callback(callback)
+    reader = asyncio.create_task(_read(messages, intake, idle, over))
     reader.add_done_callback(lambda _: events.wake())
     out = EventMessages(batch)
     try:
-        accepted = tool_service_pb2.BatchAccepted(
-            received_unix_nanos=batch.epoch_ns + batch.received_ns
-        )
-        yield Response(events=[Event(accepted=accepted)])
+        yield _accepted(batch)
         problem: Rejection | None = None
         is_refused = False
         try:
@@ -73,11 +79,20 @@ async def serve_stream(
             raise problem
         await engine.remember(batch)
         yield out.summary(intake.sealed, problem)
+        closing.close()
+        # What the client sends before it has read the summary must not cross the end of the
+        # RPC: grpc.aio would fail it then, and drop the results that were not read.
+        await asyncio.wait([reader], timeout=_HALF_CLOSE_S)
     finally:
-        idle.stop()
+        closing.close()
         reader.cancel()
-        engine.close(batch)
         await asyncio.wait([reader])
+
+
+def _accepted(batch: Batch) -> Response:
+    received_unix_nanos = batch.epoch_ns + batch.received_ns
+    accepted = tool_service_pb2.BatchAccepted(received_unix_nanos=received_unix_nanos)
+    return Response(events=[Event(accepted=accepted)])
 
 
 async def _settled(engine: Engine, batch: Batch, events: EventBuffer) -> list[CallEvent]:
@@ -157,13 +172,17 @@ async def _first(engine: Engine, messages: AsyncIterator[Request]) -> Request | 
 
 
 async def _read(
-    messages: AsyncIterator[Request], intake: StreamIntake, idle: IdleTimer
+    messages: AsyncIterator[Request], intake: StreamIntake, idle: IdleTimer, over: asyncio.Event
 ) -> Rejection | None:
-    """Feeds the turn until it ends; returns the problem that ended it, if one did."""
+    """Feeds the turn until it ends; returns the problem that ended it, if one did.
+
+    Once the turn is over, what still comes means nothing.
+    """
     try:
         async for message in messages:
-            idle.heard()
-            await _dispatch(message, intake)
+            if not over.is_set():
+                idle.heard()
+                await _dispatch(message, intake)
     except ProtocolError as violation:
         intake.abandon("The turn was abandoned: the client broke the protocol.")
         return _invalid(str(violation))
@@ -175,7 +194,7 @@ async def _read(
         why = internal_error("reading a turn")
         intake.batch.cancel_waiting(Reason.INTERNAL, why)
         return Rejection(RejectionReason.INTERNAL, why)
-    if not intake.sealed:
+    if not (intake.sealed or over.is_set()):
         intake.abandon("The client abandoned the turn before its seal.")
     return None
 

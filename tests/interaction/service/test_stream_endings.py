@@ -1,5 +1,7 @@
 """StreamBatch: turns that end before all their calls do."""
 
+import asyncio
+
 import grpc
 import pytest
 from tests.interaction.conftest import StartServing
@@ -11,11 +13,12 @@ from tests.support.batches import (
     reason,
     rpc_status,
 )
-from tests.support.gate import Gate
+from tests.support.gate import WAIT_S, Gate
 from tests.support.serving import Serving, is_idle
 from tests.support.turns import Turn
 
 from sidecall.v1 import execution_pb2
+from sidecall_server.transport import stream
 
 CANCELLED = grpc.StatusCode.CANCELLED
 
@@ -91,6 +94,34 @@ async def test_cancelling_a_thread(sidecar: Serving, gate: Gate) -> None:
     check_failure(turn.results()[0], "CANCELLED", CANCELLED, UNKNOWN)
     await visit.left()
     await sidecar.until(is_idle)
+
+
+async def test_what_crosses_the_summary_means_nothing(
+    sidecar: Serving, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_HALF_CLOSE_S", WAIT_S)
+    turn = await Turn(sidecar.channel).start()
+    await turn.call(0, call("echo", {"text": "done"}))
+    await turn.seal(1)
+    await turn.until("result", 0)
+    await sidecar.until(is_idle)
+    await turn.cancel(0)
+    await turn.call(1, call("hold", {"gate": gate.path, "name": "late"}))
+    summary = await turn.finish()
+    assert (summary.call_count, summary.ok_count, summary.sealed) == (1, 1, True)
+    assert not summary.HasField("status")
+    assert gate.names == []
+
+
+async def test_a_client_that_never_half_closes(
+    sidecar: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_HALF_CLOSE_S", 0.01)
+    turn = await Turn(sidecar.channel).start()
+    await turn.seal(0)
+    while await asyncio.wait_for(turn.rpc.read(), WAIT_S) is not grpc.aio.EOF:
+        pass
+    assert await turn.rpc.code() is grpc.StatusCode.OK
 
 
 async def test_a_client_that_aborts(sidecar: Serving, gate: Gate) -> None:

@@ -22,7 +22,7 @@ class Client:
     """
 
     def __init__(self, b: Bench) -> None:
-        self._messages: asyncio.Queue[pb.StreamBatchRequest] = asyncio.Queue()
+        self._messages: asyncio.Queue[pb.StreamBatchRequest | None] = asyncio.Queue()
         self.events: list[pb.BatchEvent] = []
         self.rpc = asyncio.create_task(self._receive(b))
 
@@ -36,12 +36,14 @@ class Client:
         return None
 
     async def _requests(self) -> AsyncIterator[pb.StreamBatchRequest]:
-        while True:
-            yield await self._messages.get()
+        while (message := await self._messages.get()) is not None:
+            yield message
 
     async def _receive(self, b: Bench) -> None:
         async for message in serve_stream(b.engine, self._requests(), self):
             self.events.extend(message.events)
+            if message.events[-1].HasField("summary"):
+                self._messages.put_nowait(None)
 
     async def send(self, **message: object) -> None:
         self._messages.put_nowait(pb.StreamBatchRequest(**message))  # type: ignore[arg-type]  # by name
