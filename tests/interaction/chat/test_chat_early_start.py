@@ -288,3 +288,38 @@ async def test_a_sidecar_that_dies_before_the_seal_has_had_no_effect(
     assert caught.value.not_started
     assert all(text.startswith("NOT RUN") for text in answers(chat.loop.history).values())
     assert sidecar.started == []
+
+
+async def test_a_sidecar_that_does_not_answer_ends_the_turn_in_time(
+    start_chat: StartChat,
+    early: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def say_nothing(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr("tests.support.fake_tool_service._Turn._finish", say_nothing)
+    monkeypatch.setattr("sidecall.chat.early._ANSWER_S", 0.05)
+    chat = await start_chat(ScriptedTurn(calls=[PAY]), batch_timeout="50ms", **early)
+    with pytest.raises(SidecallError, match="did not answer") as caught:
+        await asyncio.wait_for(chat.loop.run("Go."), 60)
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert not caught.value.not_started
+    (content,) = answers(chat.loop.history).values()
+    assert content.startswith("UNKNOWN: ")
+
+
+async def test_a_slow_hook_is_not_taken_for_a_silent_sidecar(
+    start_chat: StartChat, early: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecall.chat.early._ANSWER_S", 0.01)
+
+    async def slow(event: ChatEvent) -> None:
+        if isinstance(event, CallStarted):
+            await asyncio.sleep(0.1)  # longer than the calls and the answer may take
+
+    chat = await start_chat(
+        ScriptedTurn(calls=[ROME]), summarise, hooks=slow, batch_timeout="1ms", **early
+    )
+    result = await chat.loop.run("Go.")
+    assert len(answers(result.messages)) == 1

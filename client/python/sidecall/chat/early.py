@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Self
 
+import grpc
+
 from sidecall._batch_stream import BatchStream
 from sidecall._rpc_errors import SidecallError
 from sidecall.chat.events import (
@@ -28,6 +30,9 @@ from sidecall.v1.execution_pb2 import (
 from sidecall.v1.tool_service_pb2 import BatchEvent
 from sidecall.v1.tool_service_pb2 import CallFinished as ResultEvent
 
+_ANSWER_S = 5.0
+"""Seconds in which a sidecar that serves gives the results of calls that are cancelled."""
+
 
 class EarlyCalls:
     """Calls of one turn that are sent over StreamBatch before the turn is over.
@@ -37,7 +42,7 @@ class EarlyCalls:
         open_stream: Opens StreamBatch.
         emit: Is told what happens to the calls.
         timeout_s: Seconds for the calls from the seal; then what has not ended is
-            cancelled, which gives it a result. None for no bound.
+            cancelled, which gives it a result, or else ends the turn. None for no bound.
         hold_unstarted: Whether results of calls that were not started are not reported: a
             human's decision may start them later.
 
@@ -143,9 +148,26 @@ class EarlyCalls:
     async def _wait(self, stream: BatchStream, reader: "asyncio.Task[None]") -> None:
         await asyncio.wait([reader], timeout=self._timeout_s)
         if not reader.done():
-            for index in range(len(self._sent)):
-                await stream.cancel(index)
+            canceller = asyncio.create_task(self._cancel_all(stream))
+            try:
+                await self._wait_for_answers(reader)
+            finally:
+                await _stop(canceller)
         await reader
+
+    async def _cancel_all(self, stream: BatchStream) -> None:
+        for index in range(len(self._sent)):
+            await stream.cancel(index)
+
+    async def _wait_for_answers(self, reader: "asyncio.Task[None]") -> None:
+        while not reader.done():
+            await asyncio.wait([reader], timeout=_ANSWER_S)
+            # While a hook is told of an event, nobody hears of the next one.
+            if not (reader.done() or self._emit.is_telling):
+                raise SidecallError(
+                    "the sidecar did not answer when the time of its calls was over",
+                    code=grpc.StatusCode.DEADLINE_EXCEEDED,
+                )
 
     async def _read(self, stream: BatchStream) -> None:
         why = "the sidecar ended the turn before its seal"
@@ -181,12 +203,12 @@ class EarlyCalls:
             self._record.add_result(index, finished.result)
 
 
-async def _stop(reader: "asyncio.Task[None]") -> None:
-    reader.cancel()
-    await asyncio.wait([reader])
-    if not reader.cancelled():
+async def _stop(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
         # Whoever needed to know has been told; asyncio must not report it as lost.
-        reader.exception()
+        task.exception()
 
 
 def _translate(turn: int, event: BatchEvent) -> ChatEvent | None:

@@ -218,6 +218,11 @@ class Emitter:
         self._turn_taking = asyncio.Lock()
         self._raised: BaseException | None = None
 
+    @property
+    def is_telling(self) -> bool:
+        """Whether the hook is busy with an event."""
+        return self._turn_taking.locked()
+
     async def __call__(self, event: ChatEvent) -> None:
         """Tells the hook."""
         if self._hook is None:
