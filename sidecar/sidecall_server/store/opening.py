@@ -134,6 +134,9 @@ def _make(path: Path) -> None:
     """As its owner's from the start; SQLite gives its log the mode of the file."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE))
+    except FileExistsError:
+        # Another process was faster; whether it keeps the file is asked under the lock.
+        return
     except OSError as error:
         raise StoreError(path, f"cannot be made: {error.strerror}") from error
 

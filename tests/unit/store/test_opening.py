@@ -53,6 +53,17 @@ def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
         open_connection(tmp_path / ("x" * 300))
 
 
+def test_a_file_that_another_makes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "records.db"
+    connection = open_connection(path)
+    monkeypatch.setattr("sidecall_server.store.opening.check_file", lambda path: False)
+    with pytest.raises(StoreInUseError):
+        open_connection(path)
+    connection.close()
+
+
 def test_other_files_stay_as_they_are(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("Remember the milk. " * 100)
