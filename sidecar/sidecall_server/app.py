@@ -89,9 +89,9 @@ class Sidecar:
             StoreError: The store cannot be opened.
         """
         try:
-            await self._open_store()
             if self.reloader is not None:
                 await self.reloader.observe()
+            await self._open_store()
             await self.served.put_in_force(self._settings)
             await self._servers.start(self._listen, self._health_listen)
         except BaseException:

@@ -91,8 +91,14 @@ class Reloader:
         self._last_unix_ns = 0
 
     async def observe(self) -> None:
-        """Takes the files of the settings, as they are now, for what is being loaded."""
+        """Takes the files of the settings, as they are now, for what is being loaded.
+
+        The settings were read before that: where they read otherwise now, a reload follows
+        the start.
+        """
         await self._watch_files(self._started_with)
+        if self._started_with.files and not await self._reads_as_before():
+            self._on_change()
 
     async def start(self) -> None:
         """Begins to look at files, and to reload. What was asked for before follows."""
@@ -138,6 +144,12 @@ class Reloader:
     async def _watch_files(self, settings: Settings) -> None:
         sources = await self._call(partial(source_files, settings))
         await self._watch.watch([*settings.files, *sources])
+
+    async def _reads_as_before(self) -> bool:
+        try:
+            return await self._call(self._load) == self._started_with
+        except ConfigError:
+            return False
 
     def _on_change(self) -> None:
         self.request("a file has changed")

@@ -242,6 +242,24 @@ async def test_requests_before_the_start_are_obeyed_after_it(path: Path) -> None
     bench.reloader.close()
 
 
+@pytest.mark.parametrize("found", ["other settings", "a mistake", "the same"])
+async def test_a_change_between_reading_and_watching_is_found(path: Path, found: str) -> None:
+    read = Settings(tools=(str(path),), files=(path,))
+    bench = Bench(read)
+    if found == "other settings":
+        bench.settings = Settings(tools=(str(path), "other.py"), files=(path,))
+    elif found == "a mistake":
+        bench.settings = ConfigError("sidecall.yaml:3: wrong")
+    await bench.reloader.observe()
+    assert bench.tools.tried == []
+    await bench.reloader.start()
+    await settle()
+    bench.reloader.close()
+    statistics = bench.reloader.statistics()
+    expected = {"other settings": (1, 0), "a mistake": (0, 1), "the same": (0, 0)}
+    assert (statistics.succeeded, statistics.failed) == expected[found]
+
+
 async def test_closing_ends_a_reload_and_refuses_others(bench: Bench, path: Path) -> None:
     bench.tools.door.clear()
     await bench.request()
