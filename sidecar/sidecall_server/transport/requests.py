@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from sidecall.v1 import execution_pb2, tool_service_pb2
 from sidecall_server.core.call import Approval, BatchOptions, Mode, OnFailure, ToolCall
@@ -12,6 +13,7 @@ from sidecall_server.core.defaults import Limits
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.approvals import MAX_ARGUMENTS_BYTES
 from sidecall_server.engine.slices import Slices
+from sidecall_server.policy.budget import utf8_bytes
 
 _STRIDE = 64
 _MARGIN_MAX_NS = 250_000_000
@@ -52,6 +54,13 @@ MAX_ID_BYTES = 256
 
 MAX_COMMENT_BYTES = 4096
 """Largest comment of a human."""
+
+
+MAX_ECHO_BYTES = 64 * 1024
+"""Largest id and name of one call together: nothing can cut them in its result."""
+
+_ECHO_CHARS = MAX_ECHO_BYTES // 4
+"""Characters of them that are certainly no more."""
 
 
 class Peer(Protocol):
@@ -102,7 +111,7 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
         raise _invalid("max_concurrency", "must not be negative")
     if not 0 <= message.max_response_bytes <= limits.max_message_bytes:
         raise _invalid("max_response_bytes", f"must be within 0 and {limits.max_message_bytes}")
-    approvals = _approvals(message) if message.approvals else {}
+    approvals = _approvals(message, limits) if message.approvals else {}
     identity = identity_of(peer)
     return BatchOptions(
         mode=mode,
@@ -131,9 +140,14 @@ def _bounded(field: str, text: str, max_bytes: int) -> str:
     return text
 
 
-def _approvals(message: BatchMessage) -> Mapping[str, Approval]:
+def _approvals(message: BatchMessage, limits: Limits) -> Mapping[str, Approval]:
     if not message.request_id:
         raise _invalid("request_id", "is needed with approvals: that of the response")
+    most = limits.max_calls_per_batch
+    if len(message.approvals) > most:
+        raise _invalid(
+            "approvals", f"{len(message.approvals)} decisions; at most {most} are allowed"
+        )
     decided: dict[str, Approval] = {}
     for number, item in enumerate(message.approvals):
         field = f"approvals[{number}]"
@@ -145,13 +159,22 @@ def _approvals(message: BatchMessage) -> Mapping[str, Approval]:
         decided[approval_id] = Approval(
             approved=_DECISIONS[item.decision],
             decided_by=_id(f"{field}.decided_by", item.decided_by),
-            decided_unix_ns=item.decide_time.ToNanoseconds() if item.HasField("decide_time") else 0,
+            decided_unix_ns=_unix_ns(f"{field}.decide_time", item.decide_time)
+            if item.HasField("decide_time")
+            else 0,
             arguments=_bounded(f"{field}.arguments", item.arguments, MAX_ARGUMENTS_BYTES)
             if item.HasField("arguments")
             else None,
             comment=_bounded(f"{field}.comment", item.comment, MAX_COMMENT_BYTES),
         )
     return decided
+
+
+def _unix_ns(field: str, time: Timestamp) -> int:
+    try:
+        return time.ToNanoseconds()
+    except ValueError:
+        raise _invalid(field, "is not a time between the years 1 and 9999") from None
 
 
 def _deadline(message: BatchMessage, now_ns: int, remaining_s: float | None) -> int | None:
@@ -210,7 +233,7 @@ async def tool_calls(
     for index, message in enumerate(messages):
         call = tool_call(message, index)
         calls.append(call)
-        echoed_bytes += len(call.id) + len(call.name)
+        echoed_bytes += utf8_bytes(call.id) + utf8_bytes(call.name)
         if index % _STRIDE == _STRIDE - 1:
             await slices.breathe()
     room = max(max_response_bytes, limits.max_response_bytes) // 4
@@ -233,13 +256,22 @@ def tool_call(message: execution_pb2.ToolCall, index: int) -> ToolCall:
     key = message.idempotency_key
     if key:
         _id(f"calls[{index}].idempotency_key", key)
+    call_id, name = message.id, message.name
+    if len(call_id) + len(name) > _ECHO_CHARS:
+        size = utf8_bytes(call_id) + utf8_bytes(name)
+        if size > MAX_ECHO_BYTES:
+            raise _invalid(
+                f"calls[{index}].id",
+                f"id and name take {size} bytes, which the result repeats; at most "
+                f"{MAX_ECHO_BYTES} are allowed",
+            )
     timeout_s = None
     if message.HasField("timeout"):
         timeout_s = duration_s(f"calls[{index}].timeout", message.timeout)
     depends_on = message.depends_on
     return ToolCall(
-        message.id,
-        message.name,
+        call_id,
+        name,
         message.arguments,
         tuple(depends_on) if depends_on else (),
         timeout_s,

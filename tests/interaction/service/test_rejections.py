@@ -5,6 +5,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from tests.interaction.conftest import StartServing
 from tests.support.batches import batch, call, detail, reason, reasons, rpc_status
@@ -19,6 +20,7 @@ from sidecall_server.transport.requests import batch_options
 
 DECIDED: dict[str, Any] = {"approval_id": "a", "decision": 1}
 APPROVAL = execution_pb2.Approval(**DECIDED)
+MANY_APPROVALS = [execution_pb2.Approval(approval_id=str(n), decision=1) for n in range(10_001)]
 UNDECIDED = execution_pb2.Approval(approval_id="a")
 INVALID = ("REQUEST_INVALID", grpc.StatusCode.INVALID_ARGUMENT)
 TOO_LARGE = {
@@ -26,6 +28,10 @@ TOO_LARGE = {
     "comment": execution_pb2.Approval(**DECIDED, comment="x" * 4097),
     "decided_by": execution_pb2.Approval(**DECIDED, decided_by="x" * 257),
 }
+UNTIMELY = [
+    execution_pb2.Approval(**DECIDED, decide_time=Timestamp(nanos=-5)),
+    execution_pb2.Approval(**DECIDED, decide_time=Timestamp(seconds=2**62)),
+]
 FORGOTTEN = ("REQUEST_FORGOTTEN", grpc.StatusCode.FAILED_PRECONDITION)
 UNKNOWN_APPROVAL = ("APPROVAL_UNKNOWN", grpc.StatusCode.FAILED_PRECONDITION)
 
@@ -51,6 +57,11 @@ OPTIONS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
         ({"request_id": "r", "approvals": [approval]}, INVALID, f"approvals[0].{field}")
         for field, approval in TOO_LARGE.items()
     ],
+    *[
+        ({"request_id": "r", "approvals": [approval]}, INVALID, "approvals[0].decide_time")
+        for approval in UNTIMELY
+    ],
+    ({"request_id": "r", "approvals": MANY_APPROVALS}, INVALID, "approvals"),
     ({"sent_to_instance": "i" * 257}, INVALID, "sent_to_instance"),
     ({"sent_to_instance": "another"}, FORGOTTEN, "sent_to_instance"),
     ({"request_id": "r", "sent_to_instance": "another"}, FORGOTTEN, "sent_to_instance"),
@@ -59,6 +70,8 @@ CALLS: list[tuple[dict[str, Any], tuple[str, grpc.StatusCode], str]] = [
     ({"timeout": Duration(seconds=-1)}, INVALID, "calls[1].timeout"),
     ({"timeout": Duration()}, INVALID, "calls[1].timeout"),
     ({"idempotency_key": "k" * 257}, INVALID, "calls[1].idempotency_key"),
+    ({"id": "i" * 65_537}, INVALID, "calls[1].id"),
+    ({"id": "\U0001f600" * 16_385}, INVALID, "calls[1].id"),
 ]
 
 

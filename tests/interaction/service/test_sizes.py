@@ -95,6 +95,15 @@ async def test_ids_that_leave_results_no_room_are_refused(sidecar: Serving) -> N
     assert len(await sidecar.run(*calls[:1_000])) == 1_000
 
 
+async def test_the_bytes_of_ids_count_not_their_characters(sidecar: Serving) -> None:
+    ids = [f"{number:04}" + "\U0001f600" * 1_000 for number in range(300)]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await sidecar.run(*[call("echo", {"text": "a"}, id=call_id) for call_id in ids])
+    assert reason(rpc_status(caught.value)) == "REQUEST_INVALID"
+    (result,) = await sidecar.run(call("echo", {"text": "a"}, id="\U0001f600" * 16_000))
+    assert result.content == "a"
+
+
 async def test_a_request_over_the_limit_is_refused(start_sidecar: StartServing) -> None:
     sidecar = await start_sidecar(max_message_bytes=1_000_000)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
