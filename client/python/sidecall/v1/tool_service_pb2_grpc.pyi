@@ -78,7 +78,8 @@ class ToolServiceStub:
     * one that never started runs;
     * one whose end is unknown runs if its tool is read_only or idempotent, else it ends
       UNKNOWN with reason OUTCOME_UNKNOWN.
-    Calls, mode and on_failure MUST be equal to those of the first send. Known
+    The calls (without their timeout), mode, on_failure, disable_references, session_id and
+    context MUST be equal to those of the first send; all else MAY differ. Known
     request_ids are served while the sidecar drains; nothing new is started then.
 
     A call whose tool needs approval ends with reason APPROVAL_REQUIRED and an
@@ -91,8 +92,9 @@ class ToolServiceStub:
     Status codes (no call was started):
     * INVALID_ARGUMENT: the request is malformed: more calls than
       GetCapabilitiesResponse.max_calls_per_batch, an unknown enum value, a negative
-      duration or an invalid limit, or ids and names, which the results repeat, that
-      take more than a quarter of the response. Fix the request.
+      duration or an invalid limit, more approvals than calls are allowed, an id and a
+      name, which the result repeats, that take more than 64 KiB, or those of all calls
+      more than a quarter of the response. Fix the request.
     * UNIMPLEMENTED (reason FEATURE_UNSUPPORTED): a field is set whose feature
       this sidecar does not have. Clear the field; see
       GetCapabilitiesResponse.features.
@@ -202,7 +204,8 @@ class ToolServiceAsyncStub(ToolServiceStub):
     * one that never started runs;
     * one whose end is unknown runs if its tool is read_only or idempotent, else it ends
       UNKNOWN with reason OUTCOME_UNKNOWN.
-    Calls, mode and on_failure MUST be equal to those of the first send. Known
+    The calls (without their timeout), mode, on_failure, disable_references, session_id and
+    context MUST be equal to those of the first send; all else MAY differ. Known
     request_ids are served while the sidecar drains; nothing new is started then.
 
     A call whose tool needs approval ends with reason APPROVAL_REQUIRED and an
@@ -215,8 +218,9 @@ class ToolServiceAsyncStub(ToolServiceStub):
     Status codes (no call was started):
     * INVALID_ARGUMENT: the request is malformed: more calls than
       GetCapabilitiesResponse.max_calls_per_batch, an unknown enum value, a negative
-      duration or an invalid limit, or ids and names, which the results repeat, that
-      take more than a quarter of the response. Fix the request.
+      duration or an invalid limit, more approvals than calls are allowed, an id and a
+      name, which the result repeats, that take more than 64 KiB, or those of all calls
+      more than a quarter of the response. Fix the request.
     * UNIMPLEMENTED (reason FEATURE_UNSUPPORTED): a field is set whose feature
       this sidecar does not have. Clear the field; see
       GetCapabilitiesResponse.features.
@@ -341,7 +345,8 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         * one that never started runs;
         * one whose end is unknown runs if its tool is read_only or idempotent, else it ends
           UNKNOWN with reason OUTCOME_UNKNOWN.
-        Calls, mode and on_failure MUST be equal to those of the first send. Known
+        The calls (without their timeout), mode, on_failure, disable_references, session_id and
+        context MUST be equal to those of the first send; all else MAY differ. Known
         request_ids are served while the sidecar drains; nothing new is started then.
 
         A call whose tool needs approval ends with reason APPROVAL_REQUIRED and an
@@ -354,8 +359,9 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         Status codes (no call was started):
         * INVALID_ARGUMENT: the request is malformed: more calls than
           GetCapabilitiesResponse.max_calls_per_batch, an unknown enum value, a negative
-          duration or an invalid limit, or ids and names, which the results repeat, that
-          take more than a quarter of the response. Fix the request.
+          duration or an invalid limit, more approvals than calls are allowed, an id and a
+          name, which the result repeats, that take more than 64 KiB, or those of all calls
+          more than a quarter of the response. Fix the request.
         * UNIMPLEMENTED (reason FEATURE_UNSUPPORTED): a field is set whose feature
           this sidecar does not have. Clear the field; see
           GetCapabilitiesResponse.features.
