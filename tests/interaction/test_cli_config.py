@@ -63,7 +63,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_check_shows_what_is_in_force(write: Write) -> None:
-    done = sidecall("check", "--config", write())
+    done = sidecall("check", "--config", write(), "--request-retention", "8759h")
     assert done.returncode == 0, done.stderr
     shown = rows(done.stdout)
     assert ["get_weather", "5", "read_only", "512", "5s", "2s"] in shown
@@ -71,7 +71,8 @@ def test_check_shows_what_is_in_force(write: Write) -> None:
     assert "get_weather   rate 10/s; cache 60s" in done.stdout
     assert "approval; rate 10/s; limits bank; lane account:{account_id}; 3 attempts" in done.stdout
     assert ["bank", "8", "30/s", "1"] in shown
-    assert ["timeout_s", "30s"] in shown
+    assert ["timeout", "30s"] in shown
+    assert ["request_retention", "31532400s"] in shown
     assert done.stdout.endswith("ok: 2 tools, settings are right\n")
 
 

@@ -90,8 +90,8 @@ def _tools_table(tools: Sequence[CheckedTool]) -> Table:
             tool.location.rpartition(":")[2],
             tool.policy.effects,
             str(tool.max_concurrency),
-            f"{tool.timeout_s:g}s",
-            f"{tool.queue_timeout_s:g}s",
+            duration_text(tool.timeout_s),
+            duration_text(tool.queue_timeout_s),
         )
         for tool in tools
     ]
@@ -150,14 +150,14 @@ def _rate(rate: Any) -> str:
 def _settings_table(settings: Settings) -> Table:
     values = {name: getattr(settings, name) for name in OPTIONS} | asdict(settings.limits)
     values["store"] = MASK if settings.origin("store").secret else masked_url(settings.store)
-    rows = [(name, _shown(name, value)) for name, value in values.items()]
+    rows = [(name.removesuffix("_s"), _shown(value)) for name, value in values.items()]
     return plain_table(("setting", "value"), rows)
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(value) or "none"
-    return f"{value:g}s" if name.endswith("_s") else str(value)
+    return duration_text(value) if isinstance(value, float) else str(value)
 
 
 def _relative(file: str) -> str:
