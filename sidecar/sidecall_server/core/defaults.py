@@ -33,6 +33,11 @@ class Limits:
         max_remembered_bytes: Bytes of the outcomes that are remembered by request id.
         max_session_bytes: Bytes of the results that sessions keep; one of them at most half.
         max_cache_bytes: Bytes of the results that answer identical calls.
+        max_hosts: Most hosts of tools that may be attached at a time.
+        host_silence_timeout_s: Seconds without a message after which a host is taken for
+            gone; a third of it lies between heartbeats.
+        host_retention_s: Seconds for which a tool stays known after its last host was
+            detached.
     """
 
     max_calls_per_batch: int = 10_000
@@ -57,6 +62,9 @@ class Limits:
     max_remembered_bytes: int = 64 * 1024 * 1024
     max_session_bytes: int = 16 * 1024 * 1024
     max_cache_bytes: int = 64 * 1024 * 1024
+    max_hosts: int = 256
+    host_silence_timeout_s: float = 30.0
+    host_retention_s: float = 600.0
 
     @property
     def max_tool_concurrency(self) -> int:

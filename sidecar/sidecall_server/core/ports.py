@@ -40,6 +40,18 @@ class Clock(Protocol):
         """Calls back on the event loop at or after a point on the monotonic clock."""
 
 
+class Places(Protocol):
+    """Where a tool runs that comes and goes, such as applications that attach."""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether there is a place at present."""
+
+    @property
+    def max_concurrency(self) -> int:
+        """Most attempts that all places together run at a time; 0 without one."""
+
+
 @dataclass(frozen=True, slots=True)
 class BoundTool:
     """A tool and the means to run it.
@@ -49,12 +61,14 @@ class BoundTool:
         handler: Runs one attempt.
         prepare: Turns validated arguments into the function's; None where nothing is to do.
         source: Where it comes from, for people.
+        places: Where it runs; None for the sidecar itself, which is always there.
     """
 
     spec: ToolSpec
     handler: Handler
     prepare: Prepare | None = None
     source: str = ""
+    places: Places | None = None
 
 
 class Backend(Protocol):

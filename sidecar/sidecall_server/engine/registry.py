@@ -113,11 +113,11 @@ class Registry:
                 raise ValueError(
                     f"two tools are named {name!r}: one of {sources[name]}, one of {tool.source}"
                 )
-            states[name] = self._state_for(tool.spec)
+            states[name] = self._state_for(tool)
             entries[name] = self._entry(tool, states[name], group_states)
             sources[name] = tool.source
         for name, entry in entries.items():
-            self._put_in_force(states[name], entry.spec)
+            self._put_in_force(states[name], entry.tool)
         for name, group in groups.items():
             self._change_group(group_states[name], group)
         self._states |= states
@@ -148,11 +148,12 @@ class Registry:
         if state.rate is not None and group.rate is not None:
             state.rate.change(group.rate, self._now_ns())
 
-    def _state_for(self, spec: ToolSpec) -> ToolState:
+    def _state_for(self, tool: BoundTool) -> ToolState:
         """The state of a tool, with what its description asks for; not in force yet."""
+        spec = tool.spec
         name = spec.name
         state = self._states.get(name) or ToolState(
-            Limiter(name, BlockCause.TOOL_LIMIT, self._limit_of(spec)),
+            Limiter(name, BlockCause.TOOL_LIMIT, self._limit_of(tool)),
             ToolQueue(self._max_queue_of(spec)),
         )
         # A state may be that of tools in force: parts are added, which those do not see.
@@ -164,8 +165,9 @@ class Registry:
             state.retrier = Retrier(spec.retry, self._random)
         return state
 
-    def _put_in_force(self, state: ToolState, spec: ToolSpec) -> None:
-        state.limiter.limit = self._limit_of(spec)
+    def _put_in_force(self, state: ToolState, tool: BoundTool) -> None:
+        spec = tool.spec
+        state.limiter.limit = self._limit_of(tool)
         state.queue.max_calls = self._max_queue_of(spec)
         if state.rate is not None and spec.rate is not None:
             state.rate.change(spec.rate, self._now_ns())
@@ -179,7 +181,11 @@ class Registry:
     ) -> ToolPolicies:
         spec = tool.spec
         try:
-            joined = [groups[name] for name in spec.groups]
+            joined = tuple(groups[name] for name in spec.groups)
+            before = self.tools.get(spec.name)
+            if before is not None and before.is_of(tool, state, joined):
+                # Compiling a schema takes a while, and there may be thousands of tools.
+                return before
             return ToolPolicies(
                 tool,
                 self._limits,
@@ -199,12 +205,16 @@ class Registry:
             return before.version
         return next(self._versions)
 
-    def _limit_of(self, spec: ToolSpec) -> int:
+    def _limit_of(self, tool: BoundTool) -> int:
+        spec = tool.spec
         # Half of what tools share, so that one whose attempts never end leaves room for the
         # rest. Processes are killed in the end: they need no such reserve.
         most = self._limits.max_tool_concurrency
         if "threads" in spec.groups:
             most = min(most, max(1, self._limits.max_threads // 2))
+        if tool.places is not None:
+            # Without a place its calls end at once: one after the other is enough.
+            most = min(most, max(1, tool.places.max_concurrency))
         return most if spec.max_concurrency is None else min(spec.max_concurrency, most)
 
     def _max_queue_of(self, spec: ToolSpec) -> int:

@@ -67,6 +67,9 @@ def verdict(outcome: Outcome | None) -> bool | None:
     if outcome.reason is Reason.TOOL_FAILED:
         code = outcome.status_code
         return None if code is Code.CANCELLED else code in _CALLER_FAULTS
+    if outcome.reason is Reason.HOST_DETACHED:
+        # Where none is attached the tool is known to be away, and is back when one is.
+        return None if outcome.state is ExecutionState.NOT_STARTED else False
     return False if outcome.reason in _TOOL_FAULTS else None
 
 

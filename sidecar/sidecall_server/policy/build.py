@@ -107,6 +107,7 @@ class ToolPolicies:
     """
 
     __slots__ = (
+        "_joined",
         "arguments",
         "breaker",
         "groups",
@@ -132,7 +133,7 @@ class ToolPolicies:
         tool: BoundTool,
         limits: Limits,
         state: ToolState,
-        groups: Sequence[GroupState],
+        groups: tuple[GroupState, ...],
         *,
         durable: bool = False,
         version: int = 0,
@@ -145,6 +146,7 @@ class ToolPolicies:
         layers = [layer for make in LAYERS if (layer := make(tool, durable)) is not None]
         self.handler = stack(*layers)(tool.handler)
         self.state = state
+        self._joined = groups
         self.limiter = state.limiter
         self.queue = state.queue
         self.groups = tuple(group.limiter for group in groups if group.limiter is not None)
@@ -159,6 +161,10 @@ class ToolPolicies:
         self.timeout_ns = int((spec.timeout_s or limits.timeout_s) * 1e9)
         self.queue_timeout_ns = int((spec.queue_timeout_s or limits.queue_timeout_s) * 1e9)
         self.arguments = ArgumentsPolicy(spec.input_schema, tool.prepare, limits.max_argument_depth)
+
+    def is_of(self, tool: BoundTool, state: ToolState, groups: tuple[GroupState, ...]) -> bool:
+        """Whether it is what would be made of these."""
+        return self.tool == tool and self.state is state and self._joined == groups
 
     @property
     def is_repeatable(self) -> bool:

@@ -16,8 +16,8 @@ _FIRST_BALANCE = 10 * _TOKEN
 _MOST_BALANCE = 100 * _TOKEN
 _MOST_DOUBLINGS = 1_000  # a float holds so many
 
-_REPEATABLE = frozenset({Reason.TOOL_TIMEOUT, Reason.TOOL_CRASHED, Reason.TOOL_UNAVAILABLE})
-_NOTHING_RAN = frozenset({Reason.TOOL_UNAVAILABLE})
+_NOTHING_RAN = frozenset({Reason.TOOL_UNAVAILABLE, Reason.HOST_DETACHED})
+_REPEATABLE = frozenset({Reason.TOOL_TIMEOUT, Reason.TOOL_CRASHED, *_NOTHING_RAN})
 
 
 @dataclass(frozen=True, slots=True)

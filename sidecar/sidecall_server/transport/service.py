@@ -50,6 +50,7 @@ class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
                 session_retention=duration(int(limits.session_retention_s * 1e9)),
                 durable_requests=self._engine.ledger.is_durable,
                 instance_id=self._engine.instance_id,
+                host_retention=duration(int(limits.host_retention_s * 1e9)),
                 features=FEATURES,
             )
 

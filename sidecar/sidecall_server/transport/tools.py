@@ -69,7 +69,7 @@ def _message(entry: ToolPolicies) -> tool_pb2.Tool:
         description=spec.description,
         input_schema=json.dumps(spec.input_schema, ensure_ascii=False),
         effects=tool_pb2.Effects.ValueType(spec.effects),
-        health=tool_pb2.TOOL_HEALTH_AVAILABLE,
+        health=_health(entry),
         requires_approval=spec.requires_approval,
         lane="" if spec.lane is None else spec.lane.template,
     )
@@ -89,6 +89,13 @@ def _message(entry: ToolPolicies) -> tool_pb2.Tool:
     if spec.sharing is not None and spec.sharing.cache_ttl_s is not None:
         message.limits.cache_ttl.CopyFrom(duration(int(spec.sharing.cache_ttl_s * 1e9)))
     return message
+
+
+def _health(entry: ToolPolicies) -> tool_pb2.ToolHealth.ValueType:
+    places = entry.tool.places
+    if places is None or places.is_available:
+        return tool_pb2.TOOL_HEALTH_AVAILABLE
+    return tool_pb2.TOOL_HEALTH_UNAVAILABLE
 
 
 def duration(time_ns: int) -> Duration:

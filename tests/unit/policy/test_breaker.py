@@ -110,6 +110,7 @@ def test_old_attempts_are_forgotten() -> None:
                 Reason.TOOL_TIMEOUT,
                 Reason.TOOL_CRASHED,
                 Reason.TOOL_UNAVAILABLE,
+                Reason.HOST_DETACHED,
                 Reason.RESULT_TOO_LARGE,
             )
         ),
@@ -136,6 +137,10 @@ def test_a_tool_that_refuses_works(code: Code) -> None:
     assert verdict(Failure(Reason.TOOL_FAILED, "", ExecutionState.COMPLETED, code)) is True
 
 
+def test_a_tool_without_a_host_is_known_to_be_away() -> None:
+    assert verdict(Failure(Reason.HOST_DETACHED, "", ExecutionState.NOT_STARTED)) is None
+
+
 @pytest.mark.parametrize(
     "failure",
     [
@@ -145,6 +150,7 @@ def test_a_tool_that_refuses_works(code: Code) -> None:
         Failure(Reason.TOOL_TIMEOUT, "", ExecutionState.UNKNOWN),
         Failure(Reason.TOOL_CRASHED, "", ExecutionState.UNKNOWN),
         Failure(Reason.TOOL_UNAVAILABLE, "", ExecutionState.NOT_STARTED),
+        Failure(Reason.HOST_DETACHED, "", ExecutionState.UNKNOWN),
     ],
 )
 def test_a_tool_that_fails_does_not_work(failure: Failure) -> None:

@@ -44,6 +44,8 @@ REPEATED = [
     failed(Reason.TOOL_CRASHED),
     failed(Reason.TOOL_UNAVAILABLE, state=ExecutionState.NOT_STARTED),
     failed(Reason.TOOL_UNAVAILABLE),
+    failed(Reason.HOST_DETACHED, state=ExecutionState.NOT_STARTED),
+    failed(Reason.HOST_DETACHED),
     failed(Reason.TOOL_FAILED, Code.UNAVAILABLE, ExecutionState.COMPLETED),
     failed(Reason.TOOL_FAILED, Code.RESOURCE_EXHAUSTED, ExecutionState.COMPLETED),
 ]
@@ -66,7 +68,8 @@ def test_nothing_that_may_have_run_is_repeated_for_a_non_idempotent_tool(
         1, failed(reason, Code.UNAVAILABLE, state), Effects.NON_IDEMPOTENT, FOREVER_NS
     )
 
-    cannot_have_run = reason is Reason.TOOL_UNAVAILABLE and state is ExecutionState.NOT_STARTED
+    away = reason in (Reason.TOOL_UNAVAILABLE, Reason.HOST_DETACHED)
+    cannot_have_run = away and state is ExecutionState.NOT_STARTED
     assert (delay_ns is not None) == cannot_have_run
 
 

@@ -28,7 +28,7 @@ from sidecall.v1 import execution_pb2 as sidecall_dot_v1_dot_execution__pb2
 from sidecall.v1 import tool_pb2 as sidecall_dot_v1_dot_tool__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsidecall/v1/tool_host.proto\x12\x0bsidecall.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x1bsidecall/v1/execution.proto\x1a\x16sidecall/v1/tool.proto\"\xb3\x02\n\rAttachRequest\x12)\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\x17.sidecall.v1.HostAttachH\x00\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x17.sidecall.v1.HostResultH\x00\x12-\n\x08progress\x18\x03 \x01(\x0b\x32\x19.sidecall.v1.HostProgressH\x00\x12\x38\n\x0epartial_output\x18\x04 \x01(\x0b\x32\x1e.sidecall.v1.HostPartialOutputH\x00\x12/\n\theartbeat\x18\x05 \x01(\x0b\x32\x1a.sidecall.v1.HostHeartbeatH\x00\x12\'\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x16.sidecall.v1.HostDrainH\x00\x42\t\n\x07message\"\xfc\x01\n\x0e\x41ttachResponse\x12-\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x19.sidecall.v1.HostAttachedH\x00\x12%\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x15.sidecall.v1.HostCallH\x00\x12)\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x17.sidecall.v1.HostCancelH\x00\x12/\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.sidecall.v1.HostHeartbeatH\x00\x12-\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x19.sidecall.v1.HostDrainingH\x00\x42\t\n\x07message\"n\n\nHostAttach\x12\x11\n\thost_name\x18\x01 \x01(\t\x12 \n\x05tools\x18\x02 \x03(\x0b\x32\x11.sidecall.v1.Tool\x12\x17\n\x0fmax_concurrency\x18\x03 \x01(\x05\x12\x12\n\nuser_agent\x18\x04 \x01(\t\"\xba\x01\n\x0cHostAttached\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fsilence_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x03\"\xb4\x02\n\x08HostCall\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x06 \x01(\t\x12\x33\n\x07\x63ontext\x18\x07 \x03(\x0b\x32\".sidecall.v1.HostCall.ContextEntry\x12\x17\n\x0fidempotency_key\x18\x08 \x01(\t\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x12\n\ntracestate\x18\n \x01(\t\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\" \n\nHostCancel\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\"\xfc\x01\n\nHostResult\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04json\x18\x03 \x01(\tH\x00\x12\'\n\x05parts\x18\x04 \x01(\x0b\x32\x16.sidecall.v1.HostPartsH\x00\x12\"\n\x06status\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12\x34\n\x0f\x65xecution_state\x18\x06 \x01(\x0e\x32\x1b.sidecall.v1.ExecutionState\x12.\n\x0bretry_after\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05value\"3\n\tHostParts\x12&\n\x05parts\x18\x01 \x03(\x0b\x32\x17.sidecall.v1.ResultPart\"c\n\x0cHostProgress\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\x12\x10\n\x08progress\x18\x02 \x01(\x01\x12\x12\n\x05total\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x04 \x01(\tB\x08\n\x06_total\"5\n\x11HostPartialOutput\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x0f\n\rHostHeartbeat\"\x0b\n\tHostDrain\":\n\x0cHostDraining\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2X\n\x0fToolHostService\x12\x45\n\x06\x41ttach\x12\x1a.sidecall.v1.AttachRequest\x1a\x1b.sidecall.v1.AttachResponse(\x01\x30\x01\x42:\n\x0f\x64\x65v.sidecall.v1P\x01Z%sidecall.dev/go/sidecallv1;sidecallv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsidecall/v1/tool_host.proto\x12\x0bsidecall.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x1bsidecall/v1/execution.proto\x1a\x16sidecall/v1/tool.proto\"\xb3\x02\n\rAttachRequest\x12)\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\x17.sidecall.v1.HostAttachH\x00\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x17.sidecall.v1.HostResultH\x00\x12-\n\x08progress\x18\x03 \x01(\x0b\x32\x19.sidecall.v1.HostProgressH\x00\x12\x38\n\x0epartial_output\x18\x04 \x01(\x0b\x32\x1e.sidecall.v1.HostPartialOutputH\x00\x12/\n\theartbeat\x18\x05 \x01(\x0b\x32\x1a.sidecall.v1.HostHeartbeatH\x00\x12\'\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x16.sidecall.v1.HostDrainH\x00\x42\t\n\x07message\"\xfc\x01\n\x0e\x41ttachResponse\x12-\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x19.sidecall.v1.HostAttachedH\x00\x12%\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x15.sidecall.v1.HostCallH\x00\x12)\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x17.sidecall.v1.HostCancelH\x00\x12/\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.sidecall.v1.HostHeartbeatH\x00\x12-\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x19.sidecall.v1.HostDrainingH\x00\x42\t\n\x07message\"\x89\x01\n\nHostAttach\x12\x11\n\thost_name\x18\x01 \x01(\t\x12 \n\x05tools\x18\x02 \x03(\x0b\x32\x11.sidecall.v1.Tool\x12\x17\n\x0fmax_concurrency\x18\x03 \x01(\x05\x12\x12\n\nuser_agent\x18\x04 \x01(\t\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x03\"\xba\x01\n\x0cHostAttached\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fsilence_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x03\"\xb4\x02\n\x08HostCall\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x06 \x01(\t\x12\x33\n\x07\x63ontext\x18\x07 \x03(\x0b\x32\".sidecall.v1.HostCall.ContextEntry\x12\x17\n\x0fidempotency_key\x18\x08 \x01(\t\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x12\n\ntracestate\x18\n \x01(\t\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\" \n\nHostCancel\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\"\xfc\x01\n\nHostResult\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0e\n\x04json\x18\x03 \x01(\tH\x00\x12\'\n\x05parts\x18\x04 \x01(\x0b\x32\x16.sidecall.v1.HostPartsH\x00\x12\"\n\x06status\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12\x34\n\x0f\x65xecution_state\x18\x06 \x01(\x0e\x32\x1b.sidecall.v1.ExecutionState\x12.\n\x0bretry_after\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05value\"3\n\tHostParts\x12&\n\x05parts\x18\x01 \x03(\x0b\x32\x17.sidecall.v1.ResultPart\"c\n\x0cHostProgress\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\x12\x10\n\x08progress\x18\x02 \x01(\x01\x12\x12\n\x05total\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x04 \x01(\tB\x08\n\x06_total\"5\n\x11HostPartialOutput\x12\x12\n\nattempt_id\x18\x01 \x01(\x03\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x0f\n\rHostHeartbeat\"\x0b\n\tHostDrain\":\n\x0cHostDraining\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2X\n\x0fToolHostService\x12\x45\n\x06\x41ttach\x12\x1a.sidecall.v1.AttachRequest\x1a\x1b.sidecall.v1.AttachResponse(\x01\x30\x01\x42:\n\x0f\x64\x65v.sidecall.v1P\x01Z%sidecall.dev/go/sidecallv1;sidecallv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,30 +42,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACHREQUEST']._serialized_end=462
   _globals['_ATTACHRESPONSE']._serialized_start=465
   _globals['_ATTACHRESPONSE']._serialized_end=717
-  _globals['_HOSTATTACH']._serialized_start=719
-  _globals['_HOSTATTACH']._serialized_end=829
-  _globals['_HOSTATTACHED']._serialized_start=832
-  _globals['_HOSTATTACHED']._serialized_end=1018
-  _globals['_HOSTCALL']._serialized_start=1021
-  _globals['_HOSTCALL']._serialized_end=1329
-  _globals['_HOSTCALL_CONTEXTENTRY']._serialized_start=1283
-  _globals['_HOSTCALL_CONTEXTENTRY']._serialized_end=1329
-  _globals['_HOSTCANCEL']._serialized_start=1331
-  _globals['_HOSTCANCEL']._serialized_end=1363
-  _globals['_HOSTRESULT']._serialized_start=1366
-  _globals['_HOSTRESULT']._serialized_end=1618
-  _globals['_HOSTPARTS']._serialized_start=1620
-  _globals['_HOSTPARTS']._serialized_end=1671
-  _globals['_HOSTPROGRESS']._serialized_start=1673
-  _globals['_HOSTPROGRESS']._serialized_end=1772
-  _globals['_HOSTPARTIALOUTPUT']._serialized_start=1774
-  _globals['_HOSTPARTIALOUTPUT']._serialized_end=1827
-  _globals['_HOSTHEARTBEAT']._serialized_start=1829
-  _globals['_HOSTHEARTBEAT']._serialized_end=1844
-  _globals['_HOSTDRAIN']._serialized_start=1846
-  _globals['_HOSTDRAIN']._serialized_end=1857
-  _globals['_HOSTDRAINING']._serialized_start=1859
-  _globals['_HOSTDRAINING']._serialized_end=1917
-  _globals['_TOOLHOSTSERVICE']._serialized_start=1919
-  _globals['_TOOLHOSTSERVICE']._serialized_end=2007
+  _globals['_HOSTATTACH']._serialized_start=720
+  _globals['_HOSTATTACH']._serialized_end=857
+  _globals['_HOSTATTACHED']._serialized_start=860
+  _globals['_HOSTATTACHED']._serialized_end=1046
+  _globals['_HOSTCALL']._serialized_start=1049
+  _globals['_HOSTCALL']._serialized_end=1357
+  _globals['_HOSTCALL_CONTEXTENTRY']._serialized_start=1311
+  _globals['_HOSTCALL_CONTEXTENTRY']._serialized_end=1357
+  _globals['_HOSTCANCEL']._serialized_start=1359
+  _globals['_HOSTCANCEL']._serialized_end=1391
+  _globals['_HOSTRESULT']._serialized_start=1394
+  _globals['_HOSTRESULT']._serialized_end=1646
+  _globals['_HOSTPARTS']._serialized_start=1648
+  _globals['_HOSTPARTS']._serialized_end=1699
+  _globals['_HOSTPROGRESS']._serialized_start=1701
+  _globals['_HOSTPROGRESS']._serialized_end=1800
+  _globals['_HOSTPARTIALOUTPUT']._serialized_start=1802
+  _globals['_HOSTPARTIALOUTPUT']._serialized_end=1855
+  _globals['_HOSTHEARTBEAT']._serialized_start=1857
+  _globals['_HOSTHEARTBEAT']._serialized_end=1872
+  _globals['_HOSTDRAIN']._serialized_start=1874
+  _globals['_HOSTDRAIN']._serialized_end=1885
+  _globals['_HOSTDRAINING']._serialized_start=1887
+  _globals['_HOSTDRAINING']._serialized_end=1945
+  _globals['_TOOLHOSTSERVICE']._serialized_start=1947
+  _globals['_TOOLHOSTSERVICE']._serialized_end=2035
 # @@protoc_insertion_point(module_scope)

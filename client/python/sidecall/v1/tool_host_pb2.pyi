@@ -138,6 +138,7 @@ class HostAttach(_message.Message):
     TOOLS_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENCY_FIELD_NUMBER: _builtins.int
     USER_AGENT_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     host_name: _builtins.str
     """Name of the application, for people: in logs, and where two sources have one name. At
     most 256 bytes.
@@ -146,6 +147,10 @@ class HostAttach(_message.Message):
     """Slots: most calls that this host runs at a time; 0 means 16."""
     user_agent: _builtins.str
     """Name and version of what implements the host, for logs: "sidecall-go/1.2.0"."""
+    max_message_bytes: _builtins.int
+    """Largest message in bytes that the host receives; 0 means 4 MiB. A call whose arguments
+    do not fit ends NOT_STARTED.
+    """
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.Tool]:
         """The tools. Tool.health is ignored; limits that are unset have the sidecar's defaults,
@@ -160,10 +165,11 @@ class HostAttach(_message.Message):
         tools: _abc.Iterable[_tool_pb2.Tool] | None = ...,
         max_concurrency: _builtins.int = ...,
         user_agent: _builtins.str = ...,
+        max_message_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_name", b"host_name", "max_concurrency", b"max_concurrency", "tools", b"tools", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_name", b"host_name", "max_concurrency", b"max_concurrency", "max_message_bytes", b"max_message_bytes", "tools", b"tools", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -54,10 +54,11 @@ class ToolHostServiceStub:
 
     A host that disappears (its connection breaks, it is silent for
     HostAttached.silence_timeout, or it half-closes with calls in hand) is detached. Calls
-    that it was given and that it had not answered end UNKNOWN with reason HOST_DETACHED,
-    and are made again only where the tool is read_only or idempotent and has retries.
-    Calls that wait for a slot go to another host, or end NOT_STARTED with reason
-    TOOL_UNAVAILABLE. A tool without a host stays listed as UNAVAILABLE for some time.
+    that it was given and that it had not answered go to another host where the tool is
+    read_only or idempotent, which counts as one more attempt; else, or where there is no
+    other host, they end UNKNOWN with reason HOST_DETACHED. Calls that wait for a slot go
+    to another host, or end NOT_STARTED with reason HOST_DETACHED. A tool without a host
+    stays listed as UNAVAILABLE for GetCapabilitiesResponse.host_retention.
 
     Status codes:
     * INVALID_ARGUMENT: the first message is not `attach` or does not come in time, or a
@@ -98,10 +99,11 @@ class ToolHostServiceAsyncStub(ToolHostServiceStub):
 
     A host that disappears (its connection breaks, it is silent for
     HostAttached.silence_timeout, or it half-closes with calls in hand) is detached. Calls
-    that it was given and that it had not answered end UNKNOWN with reason HOST_DETACHED,
-    and are made again only where the tool is read_only or idempotent and has retries.
-    Calls that wait for a slot go to another host, or end NOT_STARTED with reason
-    TOOL_UNAVAILABLE. A tool without a host stays listed as UNAVAILABLE for some time.
+    that it was given and that it had not answered go to another host where the tool is
+    read_only or idempotent, which counts as one more attempt; else, or where there is no
+    other host, they end UNKNOWN with reason HOST_DETACHED. Calls that wait for a slot go
+    to another host, or end NOT_STARTED with reason HOST_DETACHED. A tool without a host
+    stays listed as UNAVAILABLE for GetCapabilitiesResponse.host_retention.
 
     Status codes:
     * INVALID_ARGUMENT: the first message is not `attach` or does not come in time, or a
@@ -145,10 +147,11 @@ class ToolHostServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A host that disappears (its connection breaks, it is silent for
         HostAttached.silence_timeout, or it half-closes with calls in hand) is detached. Calls
-        that it was given and that it had not answered end UNKNOWN with reason HOST_DETACHED,
-        and are made again only where the tool is read_only or idempotent and has retries.
-        Calls that wait for a slot go to another host, or end NOT_STARTED with reason
-        TOOL_UNAVAILABLE. A tool without a host stays listed as UNAVAILABLE for some time.
+        that it was given and that it had not answered go to another host where the tool is
+        read_only or idempotent, which counts as one more attempt; else, or where there is no
+        other host, they end UNKNOWN with reason HOST_DETACHED. Calls that wait for a slot go
+        to another host, or end NOT_STARTED with reason HOST_DETACHED. A tool without a host
+        stays listed as UNAVAILABLE for GetCapabilitiesResponse.host_retention.
 
         Status codes:
         * INVALID_ARGUMENT: the first message is not `attach` or does not come in time, or a

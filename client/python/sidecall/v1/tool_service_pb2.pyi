@@ -66,6 +66,7 @@ class GetCapabilitiesResponse(_message.Message):
     DURABLE_REQUESTS_FIELD_NUMBER: _builtins.int
     SESSION_RETENTION_FIELD_NUMBER: _builtins.int
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    HOST_RETENTION_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """Version of the sidecar, as in SemVer 2.0."""
     max_calls_per_batch: _builtins.int
@@ -130,6 +131,10 @@ class GetCapabilitiesResponse(_message.Message):
         too much.
         """
 
+    @_builtins.property
+    def host_retention(self) -> _duration_pb2.Duration:
+        """Time for which a tool stays listed as UNAVAILABLE after its last host was detached."""
+
     def __init__(
         self,
         *,
@@ -152,10 +157,11 @@ class GetCapabilitiesResponse(_message.Message):
         durable_requests: _builtins.bool = ...,
         session_retention: _duration_pb2.Duration | None = ...,
         instance_id: _builtins.str = ...,
+        host_retention: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_attempt_timeout", b"default_attempt_timeout", "default_queue_timeout", b"default_queue_timeout", "request_retention", b"request_retention", "session_retention", b"session_retention", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_attempt_timeout", b"default_attempt_timeout", "default_queue_timeout", b"default_queue_timeout", "host_retention", b"host_retention", "request_retention", b"request_retention", "session_retention", b"session_retention", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_versions", b"api_versions", "default_attempt_timeout", b"default_attempt_timeout", "default_max_response_bytes", b"default_max_response_bytes", "default_queue_timeout", b"default_queue_timeout", "durable_requests", b"durable_requests", "features", b"features", "instance_id", b"instance_id", "max_argument_depth", b"max_argument_depth", "max_batch_concurrency", b"max_batch_concurrency", "max_calls_per_batch", b"max_calls_per_batch", "max_concurrency", b"max_concurrency", "max_message_bytes", b"max_message_bytes", "max_open_batches", b"max_open_batches", "max_processes", b"max_processes", "max_threads", b"max_threads", "request_retention", b"request_retention", "server_version", b"server_version", "session_retention", b"session_retention", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_versions", b"api_versions", "default_attempt_timeout", b"default_attempt_timeout", "default_max_response_bytes", b"default_max_response_bytes", "default_queue_timeout", b"default_queue_timeout", "durable_requests", b"durable_requests", "features", b"features", "host_retention", b"host_retention", "instance_id", b"instance_id", "max_argument_depth", b"max_argument_depth", "max_batch_concurrency", b"max_batch_concurrency", "max_calls_per_batch", b"max_calls_per_batch", "max_concurrency", b"max_concurrency", "max_message_bytes", b"max_message_bytes", "max_open_batches", b"max_open_batches", "max_processes", b"max_processes", "max_threads", b"max_threads", "request_retention", b"request_retention", "server_version", b"server_version", "session_retention", b"session_retention", "stream_idle_timeout", b"stream_idle_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
