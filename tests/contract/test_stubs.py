@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBS = ROOT / "client" / "python" / "sidecall" / "v1"
+GO_STUBS = ROOT / "client" / "go" / "sidecallv1"
 GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 
@@ -33,15 +34,20 @@ def buf(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def generate(*arguments: str) -> None:
+    """Runs the generator."""
+    python = generator()
+    environ = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [str(python), str(ROOT / "scripts" / "gen.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)  # noqa: S603  fixed command
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with new stubs; places the protos that buf needs as well."""
     out = tmp_path_factory.mktemp("stubs")
-    python = generator()
-    environ = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [str(python), str(ROOT / "scripts" / "gen.py"), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)  # noqa: S603  fixed command
-    assert done.returncode == 0, done.stdout + done.stderr
+    generate("--only", "python", "--out", str(out))
     return out / "sidecall" / "v1"
 
 
@@ -58,6 +64,22 @@ def test_all_that_is_not_generated_is_written_by_hand() -> None:
     tracked = {path.name for path in STUBS.iterdir() if path.is_file()}
 
     assert tracked - generated(STUBS).keys() == {"__init__.py"}
+
+
+def test_the_committed_go_stubs_are_up_to_date(tmp_path: Path) -> None:
+    if shutil.which("go") is None:
+        if os.environ.get("SIDECALL_REQUIRE_TOOLCHAINS") == "1":
+            pytest.fail("no go on the PATH, and SIDECALL_REQUIRE_TOOLCHAINS=1")
+        pytest.skip("no go on the PATH")
+
+    generate("--only", "go", "--go-out", str(tmp_path))
+
+    made = {path.name: path.read_bytes() for path in (tmp_path / "sidecallv1").iterdir()}
+    committed = {path.name: path.read_bytes() for path in GO_STUBS.iterdir()}
+    assert len(made) > len(list((ROOT / "protos").rglob("*.proto")))
+    assert sorted(made) == sorted(committed)
+    different = [name for name in made if made[name] != committed[name]]
+    assert different == [], "run `make gen`"
 
 
 def test_the_protos_pass_the_linter(fresh: Path) -> None:
