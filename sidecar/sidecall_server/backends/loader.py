@@ -14,7 +14,8 @@ import sidecall_server
 from sidecall._errors import ToolDefinitionError
 from sidecall._lifespan import Lifespan
 from sidecall._tool import Tool
-from sidecall_server.backends.modules import Modules, absolute, is_path, text_of
+from sidecall_server.backends.modules import Modules, absolute, text_of
+from sidecall_server.core.sources import is_path
 
 _OWN_FOLDERS = tuple(
     f"{Path(place).parent}{os.sep}" for place in (sidecall.__file__, sidecall_server.__file__)

@@ -10,6 +10,8 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType
 
+from sidecall_server.core.sources import is_path
+
 FILE_MODULE_PREFIX = "sidecall_tools_"
 """How the names of modules begin that were loaded from files."""
 
@@ -139,11 +141,6 @@ def file_of(name: str) -> Path | None:
     except (ImportError, ValueError):
         return None
     return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
-
-
-def is_path(name: str) -> bool:
-    """Whether a source is named by a path rather than as a module."""
-    return name.endswith(".py") or "/" in name or "\\" in name
 
 
 def absolute(name: str) -> Path:

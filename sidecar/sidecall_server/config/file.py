@@ -18,6 +18,7 @@ from sidecall_server.config.store_url import SQLITE
 from sidecall_server.config.values import read_setting
 from sidecall_server.config.yaml_nodes import MAX_BYTES, Node, NotYamlError, Place, read_yaml
 from sidecall_server.core.defaults import Limits
+from sidecall_server.core.sources import is_path
 from sidecall_server.core.tool import Group
 
 TOOL_KINDS = ("python",)
@@ -217,8 +218,8 @@ class _Reader:
         return name
 
     def _from_folder(self, name: str) -> str:
-        is_path = name.endswith(".py") or "/" in name or "\\" in name
-        return str(self._folder / name) if is_path and not name.startswith("~") else name
+        relative = is_path(name) and not name.startswith("~")
+        return str(self._folder / name) if relative else name
 
 
 def _checked(default: Any, node: Node) -> Any:
