@@ -8,6 +8,11 @@ from pathlib import Path
 Source = bytes | bytearray | memoryview | str | PathLike[str]
 """Content itself, or the path of a file that holds it."""
 
+MAX_PARTS = 1_000
+"""Most images, files, links and values beside them in one result."""
+
+_MAX_NAME_CHARS = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+( *;[ -~]*)?", re.ASCII)
 _UNKNOWN = "application/octet-stream"
 _SIGNATURES = (
@@ -22,6 +27,7 @@ _SIGNATURES = (
     (0, b"ID3", "audio/mpeg"),
     (0, b"PK\x03\x04", "application/zip"),
 )
+_SIGNED = frozenset(media_type for *_, media_type in _SIGNATURES)
 
 # None of these is a dataclass: the JSON writer would take a dataclass inside another value
 # for an object with the bytes as text, instead of refusing it.
@@ -33,7 +39,7 @@ class _Binary:  # noqa: PLW1641  it can be changed, so it has no hash
     Attributes:
         data: The bytes.
         media_type: What they are, for example "image/png".
-        name: A file name for people and models; may be empty.
+        name: A file name for people and models, without folders; may be empty.
     """
 
     __slots__ = ("data", "media_type", "name")
@@ -43,18 +49,21 @@ class _Binary:  # noqa: PLW1641  it can be changed, so it has no hash
 
         Args:
             data: The bytes, or the path of a file.
-            media_type: What they are; None to tell it from the content and the name.
-            name: A file name; that of the file where a path is given.
+            media_type: What they are; None to tell it from the content and the name. What
+                the bytes of an image say wins over it.
+            name: A file name; that of the file where a path is given. Folders before it
+                and control characters in it are dropped.
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: The media type is malformed.
+            TypeError: The name is no text.
+            ValueError: The media type is malformed, or the bytes are no image of it.
         """
         if isinstance(data, str | PathLike):
             path = Path(data)
             data, name = path.read_bytes(), name or path.name
         self.data = bytes(data)
-        self.name = name
+        self.name = file_name(name)
         self.media_type = _checked(media_type or self._guess())
 
     def __eq__(self, other: object) -> bool:
@@ -83,8 +92,17 @@ class Image(_Binary):
 
     __slots__ = ()
 
+    def __init__(self, data: Source, media_type: str | None = None, name: str = "") -> None:
+        """Takes the content; see `File`."""
+        super().__init__(data, media_type, name)
+        found = media_type_of(self.data)
+        if found.startswith("image/"):
+            self.media_type = found
+        elif bare_media_type(self.media_type) in _SIGNED:
+            raise ValueError(f"the bytes are no {self.media_type}")
+
     def _guess(self) -> str:
-        guessed = _by_content(self.data) or _by_name(self.name)
+        guessed = media_type_of(self.data) or _by_name(self.name)
         if not guessed.startswith("image/"):
             raise ValueError("the image's format is not known; say it with media_type=")
         return guessed
@@ -96,7 +114,7 @@ class File(_Binary):
     __slots__ = ()
 
     def _guess(self) -> str:
-        return _by_name(self.name) or _by_content(self.data) or _UNKNOWN
+        return _by_name(self.name) or media_type_of(self.data) or _UNKNOWN
 
 
 class Link:  # noqa: PLW1641  as above
@@ -150,6 +168,25 @@ def link_line(uri: str, media_type: str, name: str, note: str = "") -> str:
     return f"[{what}; {note}]" if note else f"[{what}]"
 
 
+def bare_media_type(media_type: str) -> str:
+    """A media type without parameters, in lower case."""
+    bare = media_type.partition(";")[0].strip().lower()
+    return "image/jpeg" if bare == "image/jpg" else bare
+
+
+def file_name(name: object) -> str:
+    """The name without folders, control characters and more than one space in a row.
+
+    Raises:
+        TypeError: It is no text.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a file must be text, not {name!r}")
+    last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+    clean = _on_one_line(_CONTROL.sub(" ", last))[-_MAX_NAME_CHARS:]
+    return "" if clean in (".", "..") else clean
+
+
 def _on_one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -160,7 +197,8 @@ def _checked(media_type: str) -> str:
     return media_type
 
 
-def _by_content(data: bytes) -> str:
+def media_type_of(data: bytes) -> str:
+    """The media type that bytes begin as; empty where that is not known."""
     for offset, signature, media_type in _SIGNATURES:
         if data.startswith(signature, offset):
             return media_type

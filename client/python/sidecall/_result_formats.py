@@ -11,7 +11,7 @@ import mimetypes
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sidecall._parts import blob_line
+from sidecall._parts import bare_media_type, blob_line, file_name, media_type_of
 from sidecall.v1.execution_pb2 import Blob, ToolResult
 
 Part = dict[str, Any]
@@ -22,6 +22,8 @@ ATTACHMENTS_NOTE = "[Images and files of the tool results above. The user did no
 
 _IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _PDF = "application/pdf"
+_PDF_MARK = b"%PDF-"
+_PDF_HEAD_BYTES = 1024
 _OFFICE = "application/vnd.openxmlformats-officedocument"
 _DOCUMENTS = (
     _PDF,
@@ -116,7 +118,7 @@ def _blobs(result: ToolResult) -> list[Blob]:
 
 
 def _chat_completions_part(blob: Blob) -> Part | None:
-    media_type = _bare(blob.media_type)
+    media_type = _shown_as(blob)
     if media_type in _IMAGES:
         return {"type": "image_url", "image_url": {"url": _data_url(media_type, blob.data)}}
     if media_type == _PDF:
@@ -126,7 +128,7 @@ def _chat_completions_part(blob: Blob) -> Part | None:
 
 
 def _responses_part(blob: Blob) -> Part | None:
-    media_type = _bare(blob.media_type)
+    media_type = _shown_as(blob)
     if media_type in _IMAGES:
         return {"type": "input_image", "image_url": _data_url(media_type, blob.data)}
     if media_type in _DOCUMENTS or media_type.startswith("text/"):
@@ -134,13 +136,22 @@ def _responses_part(blob: Blob) -> Part | None:
     return None
 
 
-def _bare(media_type: str) -> str:
-    bare = media_type.partition(";")[0].strip().lower()
-    return "image/jpeg" if bare == "image/jpg" else bare
+def _shown_as(blob: Blob) -> str:
+    """The media type to show bytes as; empty where they are not what they are said to be.
+
+    A provider that cannot read one image refuses the whole conversation, from then on.
+    """
+    media_type = bare_media_type(blob.media_type)
+    if media_type in _IMAGES:
+        found = media_type_of(blob.data)
+        return found if found in _IMAGES else ""
+    if media_type == _PDF and _PDF_MARK not in blob.data[:_PDF_HEAD_BYTES]:
+        return ""
+    return media_type
 
 
 def _file(media_type: str, blob: Blob) -> dict[str, str]:
-    name = blob.name or "file" + (mimetypes.guess_extension(media_type) or "")
+    name = file_name(blob.name) or "file" + (mimetypes.guess_extension(media_type) or "")
     return {"filename": name, "file_data": _data_url(media_type, blob.data)}
 
 

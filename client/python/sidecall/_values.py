@@ -4,13 +4,13 @@ A result that holds an image, a file or a link is rendered in parts.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json, to_jsonable_python
 
 from sidecall._errors import ResultError
-from sidecall._parts import PART_TYPES, File, Image, Link, blob_line, link_line
+from sidecall._parts import MAX_PARTS, PART_TYPES, File, Image, Link, blob_line, link_line
 
 _UNKNOWN_TYPE = re.compile(r"Unable to serialize unknown type: <class '([^']+)'>")
 
@@ -94,7 +94,12 @@ def join_yielded(items: list[Any]) -> Any:
     return joined
 
 
-def _in_parts(items: Iterable[object]) -> Rendered:
+def _in_parts(items: Sequence[object]) -> Rendered:
+    if len(items) > MAX_PARTS:
+        raise ResultError(
+            f"holds {len(items)} parts, and at most {MAX_PARTS} are allowed; make one text or "
+            "value of what stands beside images, files and links"
+        )
     parts: list[RenderedPart] = []
     lines: list[str] = []
     for item in items:

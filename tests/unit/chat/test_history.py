@@ -95,7 +95,7 @@ def test_any_history_with_open_calls_can_be_repaired(path: str, turns: list[list
     assert history == repaired
 
 
-IMAGE = ResultPart(blob=Blob(media_type="image/png", data=b"x"))
+IMAGE = ResultPart(blob=Blob(media_type="image/png", data=b"\x89PNG\r\n\x1a\n"))
 
 
 @pytest.mark.parametrize("path", list(APIS))

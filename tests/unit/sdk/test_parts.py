@@ -28,6 +28,41 @@ def test_the_format_of_an_image_may_be_told_from_its_name() -> None:
     assert Image(b"<svg/>", name="logo.svg").media_type == "image/svg+xml"
 
 
+def test_the_bytes_of_an_image_win_over_what_is_said_of_them() -> None:
+    assert Image(PNG, "image/jpeg").media_type == "image/png"
+    assert Image(b"\xff\xd8\xff", "image/jpg").media_type == "image/jpeg"
+    with pytest.raises(ValueError, match="no image/png"):
+        Image(b"<html>Not found</html>", "image/png")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\reports\\a.csv", "a.csv"),
+        ("reports/2026/", "2026"),
+        ("a\x1b[31m\x00b.csv", "a [31m b.csv"),
+        ("..", ""),
+        ("/", ""),
+        ("x" * 300 + ".csv", "x" * 251 + ".csv"),
+    ],
+)
+def test_a_name_has_neither_folders_nor_control_characters(name: str, kept: str) -> None:
+    assert File(b"", "text/csv", name).name == kept
+
+
+def test_a_name_is_text(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="must be text"):
+        File(b"", "text/csv", tmp_path)  # type: ignore[arg-type]  # what the test is about
+
+
+def test_the_number_of_parts_is_bounded() -> None:
+    link = Link("https://example.org")
+    assert len(render_result([link, *["x"] * 999])[2]) == 1_000
+    with pytest.raises(ResultError, match="1001 parts, and at most 1000"):
+        render_result([link, *["x"] * 1_000])
+
+
 def test_an_image_of_an_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="media_type="):
         Image(b"?")
