@@ -42,8 +42,9 @@ class ExecuteOptions(TypedDict, total=False):
     """Facts about the end user; tools and policies see them, the model does not."""
     request_id: str | None
     """Key under which the batch may be sent again without running a call twice; a UUID, for
-    example. Calls, mode and on_failure must then be the same. Calls that have started go on
-    when the client cancels or loses its connection. A sidecar that is restarted has forgotten
+    example. The calls (their timeouts apart), mode, on_failure, context, session_id and
+    disable_references must then be the same. Calls that have started go on when the client
+    cancels or loses its connection. A sidecar that is restarted has forgotten
     it, unless its `GetCapabilitiesResponse.durable_requests` says otherwise."""
     sent_to_instance: str | None
     """Where a batch with the `request_id` was sent before: `instance_id` of the sidecar's

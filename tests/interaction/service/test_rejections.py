@@ -20,7 +20,10 @@ from sidecall_server.transport.requests import batch_options
 
 DECIDED: dict[str, Any] = {"approval_id": "a", "decision": 1}
 APPROVAL = execution_pb2.Approval(**DECIDED)
-MANY_APPROVALS = [execution_pb2.Approval(approval_id=str(n), decision=1) for n in range(10_001)]
+MANY_APPROVALS = [
+    execution_pb2.Approval(approval_id=str(n), decision=execution_pb2.DECISION_APPROVE)
+    for n in range(10_001)
+]
 UNDECIDED = execution_pb2.Approval(approval_id="a")
 INVALID = ("REQUEST_INVALID", grpc.StatusCode.INVALID_ARGUMENT)
 TOO_LARGE = {
