@@ -1,7 +1,9 @@
 """The scripted model, asked with plain HTTP."""
 
 import asyncio
+import dataclasses
 import json
+import re
 from typing import Any
 
 import openai
@@ -226,3 +228,24 @@ async def test_deltas_have_the_size_that_was_asked_for() -> None:
     arguments = [call.function.arguments for call in calls if call.function]
     assert texts == ["abcd", "ef"]
     assert arguments == ["", "0123", "4567", "89"]
+
+
+async def test_a_stream_may_be_cut_inside_a_character() -> None:
+    turn = ScriptedTurn(text="süß", raw=[{"choices": [{"delta": {"content": "süß"}}]}])
+    for piece_bytes in (1, 7, None):
+        cut = dataclasses.replace(turn, piece_bytes=piece_bytes)
+        async with ScriptedModel([cut]) as model:
+            body = json.dumps({"model": "m", "messages": [USER], "stream": True}).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+            answer = await send(model, head.encode() + body)
+        chunks = re.findall(rb"(?s)\r\n([0-9a-f]+)\r\n(.*?)(?=\r\n[0-9a-f]+\r\n)", b"\r\n" + answer)
+        sizes = [int(size, 16) for size, _ in chunks]
+        assert max(sizes) <= (piece_bytes or len(answer))
+        lines = b"".join(part for _, part in chunks).decode().split("\n\n")
+        assert json.loads(lines[0].removeprefix("data: ")) == turn.raw[0]
+
+
+async def test_a_raw_body_is_sent_as_it_stands() -> None:
+    async with ScriptedModel([ScriptedTurn(raw=[{"choices": []}])]) as model:
+        body = {"model": "m", "messages": [USER]}
+        assert await post(model, "/v1/chat/completions", body) == (200, {"choices": []})

@@ -65,10 +65,16 @@ async def write_json(writer: asyncio.StreamWriter, status: int, body: Any) -> No
 
 
 class EventStream:
-    """Answers with server-sent events, one HTTP chunk each."""
+    """Answers with server-sent events.
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    Args:
+        writer: The connection.
+        piece_bytes: Bytes of an HTTP chunk at most; None for one event each.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter, piece_bytes: int | None = None) -> None:
         self._writer = writer
+        self._piece_bytes = piece_bytes
 
     async def begin(self) -> None:
         """Sends the header."""
@@ -79,8 +85,11 @@ class EventStream:
         """Sends an event."""
         raw = f"event: {event}\ndata: {data}\n\n" if event else f"data: {data}\n\n"
         encoded = raw.encode()
-        self._writer.write(b"%x\r\n%b\r\n" % (len(encoded), encoded))
-        await self._writer.drain()
+        size = self._piece_bytes or len(encoded)
+        for start in range(0, len(encoded), size):
+            piece = encoded[start : start + size]
+            self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await self._writer.drain()
 
     async def end(self) -> None:
         """Ends the answer."""

@@ -45,6 +45,9 @@ class ScriptedTurn:
         before_chunk: Awaited before each chunk of a stream, with its number from 0.
         break_after: Number of chunks after which a stream breaks off; None for never.
         break_quietly: Whether it then ends like a whole one, only without its last events.
+        piece_bytes: Most bytes of a stream that are sent at a time; None for whole events.
+        raw: What to answer with as it stands, in place of what the turn would give: the chunks
+            or events of a stream, or the one body of an answer that is not streamed.
         http_status: Status to answer with instead; None for a normal answer.
         error: Message that goes with `http_status`.
         input_tokens: Tokens to report as read.
@@ -62,6 +65,8 @@ class ScriptedTurn:
     before_chunk: Callable[[int], Awaitable[None]] | None = None
     break_after: int | None = None
     break_quietly: bool = False
+    piece_bytes: int | None = None
+    raw: Sequence[Any] = ()
     http_status: int | None = None
     error: str = "scripted error"
     input_tokens: int = 10

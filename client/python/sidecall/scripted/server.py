@@ -111,6 +111,8 @@ class ScriptedModel:
             await write_json(writer, turn.http_status, _error(turn.error))
         elif received.body.get("stream"):
             await self._stream(received, turn, writer)
+        elif turn.raw:
+            await write_json(writer, 200, turn.raw[0])
         else:
             whole = responses.response if _is_responses(received) else chat_completions.completion
             answer_id, call_ids = self._ids(received, turn)
@@ -119,7 +121,7 @@ class ScriptedModel:
     async def _stream(
         self, request: ModelRequest, turn: ScriptedTurn, writer: asyncio.StreamWriter
     ) -> None:
-        stream = EventStream(writer)
+        stream = EventStream(writer, turn.piece_bytes)
         await stream.begin()
         for number, (event, data) in enumerate(self._events(request, turn)):
             if number == turn.break_after:
@@ -137,12 +139,14 @@ class ScriptedModel:
     ) -> Iterator[tuple[str | None, str]]:
         answer_id, call_ids = self._ids(request, turn)
         if _is_responses(request):
-            for event in responses.events(turn, self.model, answer_id, call_ids):
+            made = responses.events(turn, self.model, answer_id, call_ids)
+            for event in turn.raw or made:
                 yield event["type"], json.dumps(event)
             return
         options = request.body.get("stream_options") or {}
         usage = bool(options.get("include_usage"))
-        for chunk in chat_completions.chunks(turn, self.model, answer_id, call_ids, usage=usage):
+        chunks = chat_completions.chunks(turn, self.model, answer_id, call_ids, usage=usage)
+        for chunk in turn.raw or chunks:
             yield None, json.dumps(chunk)
         yield None, "[DONE]"
 
