@@ -5,7 +5,7 @@ from typing import Any
 from sidecall import _policy_values as written
 from sidecall._policy import ToolPolicy, lane_problem
 from sidecall._tool import Tool
-from sidecall_server.backends.loader import ToolLoadError
+from sidecall._loader import ToolLoadError
 from sidecall_server.core.outcome import Code
 from sidecall_server.core.tool import (
     Breaker,
@@ -45,7 +45,7 @@ def tool_spec(tool: Tool[..., Any], policy: ToolPolicy, groups: tuple[str, ...] 
         queue_timeout_s=policy.queue_timeout_s,
         references=policy.references,
         groups=(*groups, *policy.limits),
-        rate=rate_spec(policy.rate),
+        rate=_rate(policy.rate),
         retry=_retry(policy.retry),
         breaker=_breaker(policy.breaker),
         lane=Lane(policy.lane.template, policy.lane.skip_rest) if policy.lane else None,
@@ -56,8 +56,7 @@ def tool_spec(tool: Tool[..., Any], policy: ToolPolicy, groups: tuple[str, ...] 
     )
 
 
-def rate_spec(rate: written.Rate | None) -> Rate | None:
-    """A rate as the engine knows it."""
+def _rate(rate: written.Rate | None) -> Rate | None:
     if rate is None:
         return None
     return Rate(rate.count, rate.period_ns, rate.burst)
