@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sidecall._loader import ToolLoadError, load_sources
 from sidecall._policy import ToolPolicy
 from sidecall._tool import Tool
-from sidecall_server.backends.loader import ToolLoadError, load_sources
 from sidecall_server.backends.process import GROUP as PROCESSES
 from sidecall_server.backends.python_tools import bind
 from sidecall_server.backends.thread import GROUP as THREADS

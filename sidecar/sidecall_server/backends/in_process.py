@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sidecall._lifespans import Lifespans
+from sidecall._loader import LoadedSource
 from sidecall._tool import Tool
 from sidecall_server.backends.coroutine import CoroutineBackend
-from sidecall_server.backends.lifespans import Lifespans
-from sidecall_server.backends.loader import LoadedSource
 from sidecall_server.backends.python_tools import Effective, PythonTool, declared
 from sidecall_server.backends.thread import ThreadBackend
 from sidecall_server.core.ports import Backend, BoundTool, Clock

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from sidecall._loader import ToolLoadError
 from sidecall._tool import Tool
-from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.backends.process_child import Child, ChildDied, ChildStartError, describe
 from sidecall_server.backends.process_frames import Header
 from sidecall_server.backends.process_pool import PoolUnavailable, ProcessPool

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from sidecall._loader import LoadedSource, ToolLoadError, load_sources
+from sidecall._modules import Modules
 from sidecall_server.backends.in_process import InProcessBackend
-from sidecall_server.backends.loader import LoadedSource, ToolLoadError, load_sources
-from sidecall_server.backends.modules import Modules
 from sidecall_server.backends.process_frames import (
     PROTOCOL,
     Frame,

@@ -7,17 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sidecall._policy import RESERVED_GROUPS
-from sidecall._tool import Tool
-from sidecall_server.backends.in_process import InProcessBackend
-from sidecall_server.backends.loader import (
+from sidecall._loader import (
     LoadedSource,
     ToolLoadError,
     check_names,
     load_sources,
     tools_in,
 )
-from sidecall_server.backends.modules import FILE_MODULE_PREFIX, Modules, text_of
+from sidecall._modules import FILE_MODULE_PREFIX, Modules, text_of
+from sidecall._policy import RESERVED_GROUPS
+from sidecall._tool import Tool
+from sidecall_server.backends.in_process import InProcessBackend
 from sidecall_server.backends.process import ProcessBackend
 from sidecall_server.backends.python_tools import Effective, declared
 from sidecall_server.backends.tool_specs import tool_spec

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from sidecall._thread_pool import NoThreadError, ThreadPool
 from sidecall_server.backends.python_tools import (
     CallBridge,
     Effective,
@@ -20,7 +21,6 @@ from sidecall_server.backends.python_tools import (
     settle,
 )
 from sidecall_server.backends.rendering import success_of
-from sidecall_server.backends.thread_pool import NoThreadError, ThreadPool
 from sidecall_server.core.call import Arguments, Call
 from sidecall_server.core.outcome import (
     ExecutionState,

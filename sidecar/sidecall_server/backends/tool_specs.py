@@ -3,9 +3,9 @@
 from typing import Any
 
 from sidecall import _policy_values as written
+from sidecall._loader import ToolLoadError
 from sidecall._policy import ToolPolicy, lane_problem
 from sidecall._tool import Tool
-from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.core.outcome import Code
 from sidecall_server.core.tool import (
     Breaker,

@@ -8,8 +8,8 @@ from typing import Any
 import click
 from rich.table import Table
 
+from sidecall._loader import ToolLoadError
 from sidecall._policy import ToolPolicy
-from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.checking import CheckedTool, check_store, check_tools
 from sidecall_server.cli.errors import SettingsError
 from sidecall_server.cli.output import (

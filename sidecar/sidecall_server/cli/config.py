@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from sidecall_server.backends.loader import ToolLoadError
+from sidecall._loader import ToolLoadError
 from sidecall_server.checking import check_tools
 from sidecall_server.cli.config_text import config_lines
 from sidecall_server.cli.errors import SettingsError

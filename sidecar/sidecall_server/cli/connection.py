@@ -13,8 +13,8 @@ import grpc
 
 from sidecall import AsyncClient, SidecallError
 from sidecall._durations import parse_duration
+from sidecall._loader import ToolLoadError
 from sidecall_server.app import running
-from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.cli.errors import RefusedError, SettingsError, UnreachableError
 from sidecall_server.cli.output import tools_print_to_stderr
 from sidecall_server.config import ConfigError, load

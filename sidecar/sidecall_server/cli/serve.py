@@ -8,8 +8,8 @@ from typing import Any
 import click
 import uvloop
 
+from sidecall._loader import ToolLoadError
 from sidecall_server.app import serve
-from sidecall_server.backends.loader import ToolLoadError
 from sidecall_server.cli.connection import stop_signals
 from sidecall_server.cli.errors import SettingsError, StartError
 from sidecall_server.cli.parent import tied_to_parent

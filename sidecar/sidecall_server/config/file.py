@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sidecall._sources import is_path
 from sidecall_server.config.errors import ConfigError
 from sidecall_server.config.file_policies import read_groups, read_policies
 from sidecall_server.config.findings import Findings
@@ -18,7 +19,6 @@ from sidecall_server.config.store_url import SQLITE
 from sidecall_server.config.values import read_setting
 from sidecall_server.config.yaml_nodes import MAX_BYTES, Node, NotYamlError, Place, read_yaml
 from sidecall_server.core.defaults import Limits
-from sidecall_server.core.sources import is_path
 from sidecall_server.core.tool import Group
 
 TOOL_KINDS = ("python",)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Protocol
 
-from sidecall_server.backends.loader import ToolLoadError
+from sidecall._loader import ToolLoadError
 from sidecall_server.config import OPTIONS, ConfigError, Settings
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.ports import Clock

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sidecall._loader import ToolLoadError
+from sidecall._modules import Modules, file_of
 from sidecall._tool import Tool
-from sidecall_server.backends.loader import ToolLoadError
-from sidecall_server.backends.modules import Modules, file_of
 from sidecall_server.backends.python import PythonBackend
 from sidecall_server.config import ConfigError, Settings
 from sidecall_server.core.ports import BoundTool

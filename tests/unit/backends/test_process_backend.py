@@ -18,7 +18,7 @@ from tests.support.handler_calls import failure, find, give_up, make_call, run, 
 from tests.unit.backends import isolated_tools
 
 from sidecall import tool
-from sidecall_server.backends.loader import ToolLoadError
+from sidecall._loader import ToolLoadError
 from sidecall_server.backends.process import GROUP
 from sidecall_server.backends.python import PythonBackend
 from sidecall_server.core.defaults import Limits

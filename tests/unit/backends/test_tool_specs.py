@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from sidecall import Tool, tool
-from sidecall_server.backends.loader import ToolLoadError
+from sidecall._loader import ToolLoadError
 from sidecall_server.backends.tool_specs import tool_spec
 from sidecall_server.core.outcome import Code
 from sidecall_server.core.tool import (

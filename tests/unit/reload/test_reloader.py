@@ -9,7 +9,7 @@ import pytest
 from tests.support.at_once import at_once
 from tests.support.clock import FakeClock, settle
 
-from sidecall_server.backends.loader import ToolLoadError
+from sidecall._loader import ToolLoadError
 from sidecall_server.config import ConfigError, Origin, Settings
 from sidecall_server.core.defaults import Limits
 from sidecall_server.reload.reloader import Reloader, ReloadStatistics

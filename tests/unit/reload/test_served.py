@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sidecall import tool
-from sidecall_server.backends.loader import ToolLoadError
-from sidecall_server.backends.modules import Modules
+from sidecall._loader import ToolLoadError
+from sidecall._modules import Modules
 from sidecall_server.config import ConfigError, PolicyEntry, PolicyTable, Settings
 from sidecall_server.core.call import BatchOptions, ToolCall
 from sidecall_server.core.defaults import Limits

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecall_server.backends.loader import ToolLoadError, load_source, load_sources
+from sidecall._loader import ToolLoadError, load_source, load_sources
 
 ONE_TOOL = "from sidecall import tool\n@tool\ndef {name}() -> str:\n    return '{name}'\n"
 LIFESPAN = "from sidecall import lifespan\n@lifespan\ndef {name}():\n    yield\n"

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from sidecall_server.backends.loader import LoadedSource, ToolLoadError
+from sidecall._loader import LoadedSource, ToolLoadError
 
 _log = logging.getLogger("sidecall.tools")
 

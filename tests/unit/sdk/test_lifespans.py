@@ -11,8 +11,8 @@ import pytest
 from tests.support.handler_calls import run, text
 
 from sidecall import lifespan, tool
-from sidecall_server.backends.lifespans import Lifespans
-from sidecall_server.backends.loader import LoadedSource, ToolLoadError
+from sidecall._lifespans import Lifespans
+from sidecall._loader import LoadedSource, ToolLoadError
 from sidecall_server.backends.python import PythonBackend
 from sidecall_server.core.defaults import Limits
 from sidecall_server.observability.clock import SystemClock

@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType
 
-from sidecall_server.core.sources import is_path
+from sidecall._sources import is_path
 
 FILE_MODULE_PREFIX = "sidecall_tools_"
 """How the names of modules begin that were loaded from files."""

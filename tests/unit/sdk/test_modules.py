@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecall_server.backends.loader import ToolLoadError, load_sources
-from sidecall_server.backends.modules import Modules, file_of, text_of
+from sidecall._loader import ToolLoadError, load_sources
+from sidecall._modules import Modules, file_of, text_of
 
 TOOL = "from sidecall import tool\n@tool\ndef {name}() -> str:\n    return '{name}'\n"
 

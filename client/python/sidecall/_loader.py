@@ -9,17 +9,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import sidecall
-import sidecall_server
 from sidecall._errors import ToolDefinitionError
 from sidecall._lifespan import Lifespan
+from sidecall._modules import Modules, absolute, text_of
+from sidecall._sources import is_path
 from sidecall._tool import Tool
-from sidecall_server.backends.modules import Modules, absolute, text_of
-from sidecall_server.core.sources import is_path
 
-_OWN_FOLDERS = tuple(
-    f"{Path(place).parent}{os.sep}" for place in (sidecall.__file__, sidecall_server.__file__)
-)
+_OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
 
 
 class ToolLoadError(Exception):
@@ -163,7 +159,7 @@ def _failed_import(name: str, error: BaseException) -> str:
 
 def _is_of_users(filename: str) -> bool:
     """Whether it is neither Python's import machinery nor Sidecall's."""
-    return not filename.startswith(("<frozen", *_OWN_FOLDERS))
+    return not filename.startswith(("<frozen", _OWN_FOLDER))
 
 
 def tools_in(module: ModuleType) -> Iterator[Tool[..., Any]]:
