@@ -6,7 +6,7 @@ from sidecall._parts import blob_line, link_line
 from sidecall.v1 import execution_pb2
 from sidecall_server.core.outcome import BlobPart, JsonPart, Part, TextPart
 
-_MAX_SHOWN_CHARS = 40
+_MAX_SHOWN_BYTES = 40
 
 LEFT_OUT_BYTES = 384
 """Bytes that a part takes at most in its place and in the content once it is left out."""
@@ -69,4 +69,7 @@ _NOTE = "left out because it is too large"
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "..."
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= _MAX_SHOWN_BYTES:
+        return text
+    return data[:_MAX_SHOWN_BYTES].decode("utf-8", "ignore") + "..."

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecall import Image, Link, reason_of
+from sidecall import File, Image, Link, reason_of
 from sidecall.v1.execution_pb2 import ResultPart, ToolResult
 from sidecall_server.backends.rendering import success_of
 from sidecall_server.core.call import Asked, BatchOptions, Call, FailedAttempt, ToolCall
@@ -26,6 +26,7 @@ from sidecall_server.core.outcome import (
 from sidecall_server.policy.budget import Sizes
 from sidecall_server.transport import result_budgets
 from sidecall_server.transport.result_budgets import fit, fit_result
+from sidecall_server.transport.result_parts import LEFT_OUT_BYTES, leave_out
 from sidecall_server.transport.results import fill_result
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -268,3 +269,14 @@ def test_results_fit_any_budget_that_leaves_room_for_markers(
         assert result.truncated or result == original
         whole = [part for part in original.parts if part.HasField("blob")]
         assert all(part in whole for part in result.parts if part.HasField("blob"))
+
+
+@pytest.mark.parametrize("letter", ["a", "\U0001f600"])
+def test_what_is_left_out_takes_no_more_than_is_planned_for(letter: str) -> None:
+    name = letter * 60
+    for part in (File(bytes(10_000), "a/" + "b" * 60, name), Link("https://" + name * 99)):
+        result = result_of([part])
+        bare = result.ByteSize() - len(result.content.encode()) - result.parts[0].ByteSize()
+        leave_out(result, [0])
+        assert result.ByteSize() - bare <= LEFT_OUT_BYTES
+        assert "too large" in result.content
