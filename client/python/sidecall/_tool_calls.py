@@ -102,9 +102,11 @@ def make_tool_call(
     if isinstance(arguments, Mapping):
         arguments = json.dumps(dict(arguments))
     call = ToolCall(
-        id=_text("id", call_id or ""),
+        id=_text("id", "" if call_id is None else call_id),
         name=_text("name", name),
-        arguments=_text("arguments", arguments or "", "an object or JSON text"),
+        arguments=_text(
+            "arguments", "" if arguments is None else arguments, "an object or JSON text"
+        ),
     )
     if timeout is not None:
         call.timeout.CopyFrom(to_duration(parse_duration(timeout)))
@@ -127,6 +129,8 @@ def escape_surrogates(text: str) -> str:
 def _from_mapping(call: Mapping[str, Any]) -> ToolCall:
     function = call.get("function")
     if isinstance(function, Mapping):
+        if "name" not in function:
+            raise TypeError(f"a call's function needs a name; its keys are {sorted(function)}")
         return make_tool_call(function["name"], function.get("arguments"), call.get("id"))
     if "name" not in call:
         raise TypeError(f"a call needs a name; its keys are {sorted(call)}")

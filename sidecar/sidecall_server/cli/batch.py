@@ -45,7 +45,10 @@ class _Job:
     "--max-concurrency", type=click.IntRange(min=1), help="Most calls that run at a time."
 )
 @click.option("--timeout", type=Duration(), help="Longest time for the whole batch.")
-@click.option("--request-id", help="Send the batch again under this id; nothing runs twice.")
+@click.option(
+    "--request-id",
+    help="Id to send the batch again under: what the sidecar remembers of it does not run twice.",
+)
 @click.option("--session-id", help="Session whose earlier results may be referred to.")
 @decision_options
 @click.option("--explain", is_flag=True, help="Say what calls waited for, and what would help.")

@@ -135,6 +135,5 @@ def _call(number: int, item: Any) -> ToolCall:
         if isinstance(call.get("timeout"), str):
             call["timeout"] = parse_duration(call["timeout"])
         return to_tool_call(call)
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise BatchFileError(f"call {number}: {what}") from None
+    except (TypeError, ValueError) as error:
+        raise BatchFileError(f"call {number}: {error}") from None
