@@ -3,12 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sidecall._durations import Timeout, parse_duration
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class CallPort(Protocol):
@@ -31,6 +29,20 @@ class CallPort(Protocol):
         """Shows part of the output. May be called from any thread."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What is known about the call that a tool runs for; see `ToolContext`."""
+
+    tool_name: str = ""
+    call_id: str = ""
+    attempt: int = 1
+    idempotency_key: str = ""
+    caller: str = ""
+    context: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str = ""
+    tracestate: str = ""
+
+
 class ToolContext:
     """Facts about the call that a tool runs for, and means to report on it.
 
@@ -41,29 +53,38 @@ class ToolContext:
         tool_name: Name under which the tool was called.
         call_id: Id that the model's provider gave the call; may be empty.
         attempt: Number of the attempt, from 1.
+        idempotency_key: Tells a repeated call from a new one, for the tool to pass on;
+            empty for none.
         caller: Who sent the batch; empty where unknown.
         context: Facts about the end user, as the application sent them.
+        traceparent: Trace that the call belongs to (W3C Trace Context); empty without one.
+        tracestate: What vendors say about that trace; empty for nothing.
         state: What the `@lifespan` function of the tool's file yielded; None without one.
     """
 
-    __slots__ = ("_port", "attempt", "call_id", "caller", "context", "state", "tool_name")
+    __slots__ = (
+        "_port",
+        "attempt",
+        "call_id",
+        "caller",
+        "context",
+        "idempotency_key",
+        "state",
+        "tool_name",
+        "traceparent",
+        "tracestate",
+    )
 
-    def __init__(
-        self,
-        port: CallPort,
-        tool_name: str = "",
-        call_id: str = "",
-        attempt: int = 1,
-        caller: str = "",
-        context: Mapping[str, str] = _NOTHING,
-        state: Any = None,
-    ) -> None:
+    def __init__(self, port: CallPort, facts: CallFacts, state: Any = None) -> None:
         self._port = port
-        self.tool_name = tool_name
-        self.call_id = call_id
-        self.attempt = attempt
-        self.caller = caller
-        self.context = context
+        self.tool_name = facts.tool_name
+        self.call_id = facts.call_id
+        self.attempt = facts.attempt
+        self.idempotency_key = facts.idempotency_key
+        self.caller = facts.caller
+        self.context = facts.context
+        self.traceparent = facts.traceparent
+        self.tracestate = facts.tracestate
         self.state = state
 
     @property

@@ -7,19 +7,19 @@ batches on the service's own engine, with its references, limits and timeouts; i
 
 import asyncio
 import contextlib
-import inspect
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack, cast
 
-from sidecall._context import ToolContext
+from sidecall._context import CallFacts, ToolContext
 from sidecall._durations import Timeout, optional_duration_s, parse_duration
 from sidecall._tool import Tool
-from sidecall._values import join_yielded, render
+from sidecall._values import render
+from sidecall._yielded import collect, settle
 
 if TYPE_CHECKING:
     from sidecall._batch_results import BatchResults
@@ -88,7 +88,7 @@ async def run_tool(
     values = tool.parameters.check(dict(arguments or {}))
     if tool.context_parameter is not None:
         values[tool.context_parameter] = ToolContext(
-            port, tool_name=tool.name, caller=caller, context=dict(context or {}), state=state
+            port, CallFacts(tool.name, caller=caller, context=dict(context or {})), state
         )
     try:
         async with asyncio.timeout(timeout_s):
@@ -104,18 +104,8 @@ async def _call(tool: Tool[..., Any], values: dict[str, Any], port: "_RecordingP
     if tool.kind == "coroutine":
         return await function(**values)
     if tool.kind == "generator":
-        async with contextlib.aclosing(cast("AsyncGenerator[Any]", function(**values))) as items:
-            return join_yielded([port.shown(item) async for item in items])
-    return await asyncio.to_thread(_call_blocking, function, values, port)
-
-
-def _call_blocking(
-    function: Callable[..., Any], values: dict[str, Any], port: "_RecordingPort"
-) -> Any:
-    value = function(**values)
-    if inspect.isgenerator(value):
-        return join_yielded([port.shown(item) for item in value])
-    return value
+        return await collect(function(**values), port.output)
+    return await asyncio.to_thread(lambda: settle(function(**values), port.output))
 
 
 class _RecordingPort:
@@ -148,12 +138,6 @@ class _RecordingPort:
     def end(self) -> None:
         """Tells a thread that still runs that nobody waits for it."""
         self._ended = True
-
-    def shown(self, item: Any) -> Any:
-        """Shows what a generator yielded, if it is text."""
-        if isinstance(item, str):
-            self.output(item)
-        return item
 
 
 class InProcessEngine(Protocol):

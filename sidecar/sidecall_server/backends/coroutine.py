@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from sidecall._yielded import collect
 from sidecall_server.backends.python_tools import (
     CallBridge,
     Effective,
     PythonTool,
     bind,
-    collect,
     declared,
     make_context,
     outcome_of_raise,

@@ -159,6 +159,7 @@ class ProcessBackend:
             "id": call.request.id,
             "arguments": call.arguments,
             "attempt": call.attempt,
+            "idempotency_key": call.request.idempotency_key,
             "caller": call.options.caller,
             "context": dict(call.options.context),
             "remaining_s": remaining_s(call, self._clock),

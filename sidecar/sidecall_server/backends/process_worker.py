@@ -153,7 +153,8 @@ class Worker:
     def _call(self, header: Header) -> Call:
         options = BatchOptions(context=header["context"], caller=header["caller"])
         now_ns = time.monotonic_ns()
-        call = Call(0, ToolCall(header["id"], header["name"]), options, self._observe, now_ns)
+        request = ToolCall(header["id"], header["name"], idempotency_key=header["idempotency_key"])
+        call = Call(0, request, options, self._observe, now_ns)
         call.arguments = header["arguments"]
         call.attempt = header["attempt"]
         if header["remaining_s"] is not None:

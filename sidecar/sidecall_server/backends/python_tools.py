@@ -1,20 +1,17 @@
 """What the three Python backends share: from a `Tool` to the engine's terms and back."""
 
 import asyncio
-import contextlib
-import inspect
-import logging
-import secrets
-import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sidecall._context import ToolContext
-from sidecall._errors import ArgumentError, ResultError, ToolError
+from sidecall._context import CallFacts, ToolContext
+from sidecall._errors import ArgumentError
+from sidecall._failures import failure_of_arguments, failure_of_raise
+from sidecall._loop_port import LoopPort
 from sidecall._policy import ToolPolicy
 from sidecall._tool import Tool
-from sidecall._values import encodable, join_yielded
+from sidecall._values import encodable
 from sidecall_server.backends.tool_specs import tool_spec
 from sidecall_server.core.call import Arguments, Call
 from sidecall_server.core.events import PartialOutput, Progress
@@ -27,8 +24,6 @@ from sidecall_server.core.outcome import (
     unknown_effect,
 )
 from sidecall_server.core.ports import BoundTool, Clock, Handler, Prepare
-
-log = logging.getLogger("sidecall.tools")
 
 Effective = Callable[[Tool[..., Any]], ToolPolicy]
 """Says which policy is in force for a tool."""
@@ -93,13 +88,12 @@ def prepare_for(tool: Tool[..., Any]) -> Prepare | None:
 
 def arguments_invalid(error: ArgumentError) -> Failure:
     """The failure of a call whose arguments the tool's types refuse."""
-    violations = tuple(Violation(at, encodable(what)) for at, what in error.violations)
-    lines = "\n".join(f"- {v.field or 'arguments'}: {v.message}" for v in violations)
+    failed = failure_of_arguments(error)
     return Failure(
         Reason.ARGUMENTS_INVALID,
-        f"The arguments are invalid. Correct them and call the tool again:\n{lines}",
+        failed.message,
         ExecutionState.NOT_STARTED,
-        violations=violations,
+        violations=tuple(Violation(at, what) for at, what in failed.violations),
     )
 
 
@@ -118,38 +112,14 @@ def failure_of(
     name: str, error: BaseException, state: ExecutionState = ExecutionState.COMPLETED
 ) -> Failure:
     """Translates what a tool raised. Only the text of a ToolError goes to the model."""
-    if isinstance(error, ToolError):
-        return Failure(
-            Reason.TOOL_FAILED,
-            encodable(str(error.message)) or f"Tool {name!r} failed.",
-            state,
-            code=Code[error.code],
-            retry_after_s=error.retry_after_s,
-        )
-    if isinstance(error, ResultError):
-        log.warning("tool %s: the returned value %s", name, error, exc_info=error)
-        return Failure(
-            Reason.TOOL_FAILED,
-            f"Tool {name!r} ran, but its result cannot be passed on: it {error}.",
-            state,
-        )
-    error_id = new_error_id()
-    log.error("tool %s failed (error %s)", name, error_id, exc_info=error)
-    return unexpected_failure(name, error_id, state)
-
-
-def new_error_id() -> str:
-    """An id that connects a message to the model with the log."""
-    return secrets.token_hex(4)
-
-
-def unexpected_failure(name: str, error_id: str, state: ExecutionState) -> Failure:
-    """The failure of a tool whose exception stays in the log."""
+    failed = failure_of_raise(name, error)
     return Failure(
         Reason.TOOL_FAILED,
-        f"Tool {name!r} failed with an internal error (id {error_id}).",
+        failed.message,
         state,
-        metadata={"error_id": error_id},
+        code=None if failed.code is None else Code[failed.code],
+        retry_after_s=failed.retry_after_s,
+        metadata={"error_id": failed.error_id} if failed.error_id else {},
     )
 
 
@@ -158,50 +128,38 @@ def cancelled_failure() -> Failure:
     return unknown_effect(Reason.CANCELLED, "The call was cancelled.")
 
 
-class CallBridge:
+class CallBridge(LoopPort):
     """Connects a ToolContext to a call of the engine. Made on the engine's event loop."""
 
-    __slots__ = ("_attempt", "_call", "_cancelled", "_clock", "_loop", "_thread_id")
+    __slots__ = ("_attempt", "_call", "_clock")
 
     def __init__(self, call: Call, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
         self._call = call
         self._attempt = call.attempt
         self._clock = clock
-        self._loop = loop
-        self._thread_id = threading.get_ident()
-        self._cancelled = threading.Event()
-        call.on_cancel = self._cancelled.set
+        call.on_cancel = self.cancel
 
     @property
     def cancelled(self) -> bool:
         """Whether the attempt has been told to end."""
-        return self._cancelled.is_set() or self._call.cancelled
+        return super().cancelled or self._call.cancelled
 
     def remaining(self) -> float | None:
         """Seconds until the attempt must end; None for never."""
         return remaining_s(self._call, self._clock)
 
-    def wait_cancelled(self, timeout_s: float | None) -> bool:
-        """Blocks the calling thread until the attempt is told to end."""
-        return self._cancelled.wait(timeout_s)
-
     def progress(self, done: float, total: float | None, message: str) -> None:
         """Passes progress on to whoever watches."""
         if self._call.observer is not None:
-            self._deliver(Progress(self._call.index, done, total, encodable(message)))
+            self.call_on_loop(
+                self._observe, Progress(self._call.index, done, total, encodable(message))
+            )
 
     def output(self, text: str) -> None:
         """Passes part of the output on to whoever watches."""
         if self._call.observer is not None:
-            self._deliver(PartialOutput(self._call.index, encodable(text)))
-
-    def _deliver(self, event: Progress | PartialOutput) -> None:
-        if threading.get_ident() == self._thread_id:
-            self._observe(event)
-            return
-        # A loop that has closed has nobody left who watches.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._observe, event)
+            self.call_on_loop(self._observe, PartialOutput(self._call.index, encodable(text)))
 
     def _observe(self, event: Progress | PartialOutput) -> None:
         call = self._call
@@ -219,47 +177,12 @@ def remaining_s(call: Call, clock: Clock) -> float | None:
 
 def make_context(call: Call, bridge: CallBridge, state: Any) -> ToolContext:
     """The context of one attempt."""
-    return ToolContext(
-        bridge,
+    facts = CallFacts(
         tool_name=call.request.name,
         call_id=call.request.id,
         attempt=call.attempt,
+        idempotency_key=call.request.idempotency_key,
         caller=call.options.caller,
         context=call.options.context,
-        state=state,
     )
-
-
-async def collect(items: AsyncGenerator[Any, None], show: Callable[[str], None]) -> Any:
-    """The result of an async generator tool: see `join_yielded`."""
-    yielded: list[Any] = []
-    async with contextlib.aclosing(items):
-        async for item in items:
-            yielded.append(item)
-            if isinstance(item, str):
-                show(item)
-    return join_yielded(yielded)
-
-
-def settle(value: Any, show: Callable[[str], None]) -> Any:
-    """The result of a sync function; what a generator yields is collected.
-
-    Raises:
-        ResultError: The function returned a coroutine, which nothing awaits.
-    """
-    if isinstance(value, Generator):
-        return _collect_now(value, show)
-    if inspect.iscoroutine(value):
-        value.close()
-        raise ResultError("is a coroutine; the function must be declared with `async def`")
-    return value
-
-
-def _collect_now(items: Generator[Any, Any, Any], show: Callable[[str], None]) -> Any:
-    yielded: list[Any] = []
-    with contextlib.closing(items):
-        for item in items:
-            yielded.append(item)
-            if isinstance(item, str):
-                show(item)
-    return join_yielded(yielded)
+    return ToolContext(bridge, facts, state)

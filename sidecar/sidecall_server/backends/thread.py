@@ -1,13 +1,12 @@
 """Tools that block: they run in threads."""
 
 import asyncio
-import contextlib
-import contextvars
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from sidecall._thread_pool import NoThreadError, ThreadPool
+from sidecall._thread_pool import NoThreadError, ThreadAbandonedError, ThreadPool
+from sidecall._yielded import settle
 from sidecall_server.backends.python_tools import (
     CallBridge,
     Effective,
@@ -18,7 +17,6 @@ from sidecall_server.backends.python_tools import (
     failure_of,
     make_context,
     prepare_for,
-    settle,
 )
 from sidecall_server.backends.rendering import success_of
 from sidecall_server.core.call import Arguments, Call
@@ -35,8 +33,6 @@ GROUP = "threads"
 """The limit that all tools in threads share."""
 
 _RETRY_S = 1.0
-
-_Ended = asyncio.Future[Outcome]
 
 
 class ThreadBackend:
@@ -58,7 +54,6 @@ class ThreadBackend:
         self._max_threads = max_threads
         self._clock = clock
         self._pool = ThreadPool(max_threads, "sidecall-tool")
-        self._running: set[_Ended] = set()
 
     async def start(self) -> Sequence[BoundTool]:
         """Returns its tools; threads are made when they are needed."""
@@ -76,42 +71,24 @@ class ThreadBackend:
 
     async def stop(self, grace_s: float) -> None:
         """Waits for the functions that run; afterwards nobody waits for them any more."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=grace_s)
-        for ended in self._running:
-            if not ended.done():
-                ended.set_result(
-                    unknown_effect(Reason.DRAINING, "The sidecar stopped while the tool ran.")
-                )
-        self._pool.stop()
+        await self._pool.stop(grace_s)
 
     def statistics(self) -> Mapping[str, int]:
         """Counts threads: the most there may be, those that exist, those that run a tool."""
         return {
             "max_threads": self._max_threads,
             "threads": self._pool.threads,
-            "busy": len(self._running),
+            "busy": self._pool.busy,
         }
 
     async def _handle(self, item: PythonTool, call: Call) -> Outcome:
-        ended: _Ended = self._loop.create_future()
-        run = partial(contextvars.copy_context().run, _run, item, call, *self._prepared(item, call))
         try:
-            self._pool.submit(partial(self._report, run, ended))
+            return await self._pool.run(partial(_run, item, call, *self._prepared(item, call)))
         except NoThreadError as error:
-            call.on_cancel = None
             call.take_back()
             return _unavailable(item.tool.name, error)
-        self._running.add(ended)
-        ended.add_done_callback(self._running.discard)
-        try:
-            return await asyncio.shield(ended)
-        except asyncio.CancelledError:
-            # The thread goes on, and so does the attempt: its permits are not free.
-            while not ended.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait((ended,))
-            raise
+        except ThreadAbandonedError:
+            return unknown_effect(Reason.DRAINING, "The sidecar stopped while the tool ran.")
         finally:
             call.on_cancel = None
 
@@ -121,12 +98,6 @@ class ThreadBackend:
         if parameter is None:
             return call.arguments, bridge
         return {**call.arguments, parameter: make_context(call, bridge, item.state)}, bridge
-
-    def _report(self, run: Callable[[], Outcome], ended: _Ended) -> None:
-        outcome = run()
-        # The loop may have closed while the function ran: then nobody waits for it.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(_settle, ended, outcome)
 
 
 def _run(item: PythonTool, call: Call, arguments: Arguments, bridge: CallBridge) -> Outcome:
@@ -148,8 +119,3 @@ def _unavailable(name: str, error: NoThreadError) -> Failure:
         ExecutionState.NOT_STARTED,
         retry_after_s=_RETRY_S,
     )
-
-
-def _settle(ended: _Ended, outcome: Outcome) -> None:
-    if not ended.done():
-        ended.set_result(outcome)

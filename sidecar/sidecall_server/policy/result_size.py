@@ -1,5 +1,6 @@
 """Results that are too large are refused, for the tools that ask for it."""
 
+from sidecall._failures import too_large_text
 from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import (
     BlobPart,
@@ -45,9 +46,7 @@ def result_bytes(success: Success) -> int:
 def _too_large(size: int, max_bytes: int) -> Failure:
     return Failure(
         Reason.RESULT_TOO_LARGE,
-        f"The tool ran, but its result of {size} bytes is larger than the {max_bytes} bytes "
-        "that are allowed, and was thrown away. The same call gives the same again: ask for "
-        "less, for example with a narrower query, fewer fields, or one page at a time.",
+        too_large_text(size, max_bytes),
         ExecutionState.COMPLETED,
         metadata={"result_bytes": str(size), "max_result_bytes": str(max_bytes)},
     )
