@@ -101,6 +101,17 @@ def test_json_tells_of_failed_attempts(folder: Path) -> None:
     assert 0 <= attempt["started_s"] <= attempt["finished_s"] <= result["started_s"]
 
 
+def test_a_sidecar_that_cannot_know_the_batch_refuses_it(tools_file: Path) -> None:
+    sent = ("batch", "-", "--explain", "--json", "--tools", tools_file, "--request-id", "r")
+    first = sidecall(*sent, stdin=json.dumps(CALLS))
+    told = json.loads(first.stdout)
+    assert told["request_id"] == "r"
+    # Each of these commands has a sidecar of its own, so the second is another one.
+    again = sidecall(*sent, "--sent-to-instance", told["sent_to_instance"], stdin=json.dumps(CALLS))
+    assert "REQUEST_FORGOTTEN" in again.stderr
+    assert again.stdout == ""
+
+
 def test_nothing_is_explained_that_was_not_asked_for(tools_file: Path) -> None:
     calls = json.dumps(CALLS[:1])
     done = sidecall("batch", "-", "--tools", tools_file, stdin=calls)

@@ -1,6 +1,7 @@
 """`sidecall batch`."""
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, cast
 import click
 from rich.cells import cell_len, set_cell_size
 
-from sidecall import BatchResults, ToolCall, ToolResult, is_ok
+from sidecall import AsyncClient, BatchResults, SidecallError, ToolCall, ToolResult, is_ok
 from sidecall._requests import ExecuteOptions
 from sidecall_server.cli import explanation, results
 from sidecall_server.cli.batch_file import BatchFileError, read_batch
@@ -49,6 +50,12 @@ class _Job:
     "--request-id",
     help="Id to send the batch again under: what the sidecar remembers of it does not run twice.",
 )
+@click.option(
+    "--sent-to-instance",
+    metavar="ID",
+    help="Sidecar that was sent it before (`sent_to_instance` in --explain --json): another one "
+    "that cannot know what has run refuses.",
+)
 @click.option("--session-id", help="Session whose earlier results may be referred to.")
 @decision_options
 @click.option("--explain", is_flag=True, help="Say what calls waited for, and what would help.")
@@ -66,14 +73,14 @@ def command(
     "$ref:@1#/timezone"}, "id": "t1", "depends_on": ["c1"], "timeout": "5s"}, an object with
     such "calls", or what a model answered: a message with "tool_calls", or the whole
     answer of the Chat Completions or Responses API. Beside "calls" an object may have
-    "mode", "on_failure", "max_concurrency", "timeout", "context", "request_id" and
-    "session_id"; options win over them.
+    "mode", "on_failure", "max_concurrency", "timeout", "context", "request_id",
+    "sent_to_instance" and "session_id"; options win over them.
 
     Where calls wait for approval, they are shown with their arguments and the command that
     decides: the same file and options, the request id and the approval ids.
 
     With --explain the calls that decided when the batch ended are marked, and --json prints
-    an object with "results", "schedule" and "request_id".
+    an object with "results", "schedule", "request_id" and "sent_to_instance".
 
     Exit code 0: every call ended OK; 1: one did not; 69: no sidecar answers.
     """
@@ -93,9 +100,9 @@ def command(
     options = cast("ExecuteOptions", said)
     if approvals := decisions.approvals():
         options["approvals"] = approvals
-    done = _run(_Job(endpoint, tools, batch.calls, timeout_s, options, view))
+    done, instance_id = _run(_Job(endpoint, tools, batch.calls, timeout_s, options, view))
     if as_json:
-        value = explanation.as_json(done) if explain else results.batch_as_json(done)
+        value = explanation.as_json(done, instance_id) if explain else results.batch_as_json(done)
         write_raw(json.dumps(value, indent=2))
     else:
         _print(dict(enumerate(done)))
@@ -116,7 +123,8 @@ def _read(file: str) -> str:
         raise click.UsageError(f"{file}: {error}") from None
 
 
-def _run(job: _Job) -> BatchResults:
+def _run(job: _Job) -> tuple[BatchResults, str]:
+    """The results, and the sidecar that they must be asked of again."""
     try:
         return run(_execute(job))
     except (SystemExit, click.ClickException):
@@ -127,14 +135,26 @@ def _run(job: _Job) -> BatchResults:
         raise
 
 
-async def _execute(job: _Job) -> BatchResults:
+async def _execute(job: _Job) -> tuple[BatchResults, str]:
     async with connect(job.endpoint, job.tools) as client:
-        if job.view is not None:
-            # Answers within seconds where there is no sidecar; a stream would wait.
-            await client.get_capabilities()
-            request = Request(job.calls, job.timeout_s, job.options)
-            return await run_live(client, request, job.view, console())
-        return await client.execute_batch(job.calls, timeout=job.timeout_s, **job.options)
+        # Answers within seconds where there is no sidecar; a stream would wait.
+        capabilities = await client.get_capabilities()
+        instance_id = job.options.get("sent_to_instance") or capabilities.instance_id
+        request_id = job.options.get("request_id")
+        try:
+            return await _send(client, job), instance_id
+        except SidecallError as error:
+            if request_id and not error.not_started and error.reason != "REQUEST_FORGOTTEN":
+                again = ("--request-id", request_id, "--sent-to-instance", instance_id)
+                click.echo(f"to send it again: {shlex.join(again)}", err=True)
+            raise
+
+
+async def _send(client: AsyncClient, job: _Job) -> BatchResults:
+    if job.view is not None:
+        request = Request(job.calls, job.timeout_s, job.options)
+        return await run_live(client, request, job.view, console())
+    return await client.execute_batch(job.calls, timeout=job.timeout_s, **job.options)
 
 
 def _print(done: Mapping[int, ToolResult]) -> None:

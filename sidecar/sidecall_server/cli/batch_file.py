@@ -14,7 +14,7 @@ SHAPES = (
     "Completions or Responses API"
 )
 _CHOICES = {"mode": ("parallel", "sequential"), "on_failure": ("continue", "stop")}
-_IDS = ("request_id", "session_id")
+_IDS = ("request_id", "sent_to_instance", "session_id")
 _OPTIONS = (*_CHOICES, "max_concurrency", "timeout", "context", *_IDS)
 _MAX_INT32 = 2**31 - 1
 
@@ -30,7 +30,8 @@ class BatchFile:
     Attributes:
         calls: The calls in order.
         options: What it says about the batch: `mode`, `on_failure`, `max_concurrency`,
-            `timeout` in seconds, `context`, `request_id`, `session_id`; only what is there.
+            `timeout` in seconds, `context`, `request_id`, `sent_to_instance`, `session_id`;
+            only what is there.
     """
 
     calls: Sequence[ToolCall]

@@ -62,10 +62,11 @@ def blocked_ns(result: ToolResult) -> dict[str, int]:
     return {name: time_ns for name, time_ns in times.items() if time_ns}
 
 
-def as_json(done: BatchResults) -> dict[str, Any]:
-    """Results and schedule as a JSON value."""
+def as_json(done: BatchResults, instance_id: str) -> dict[str, Any]:
+    """Results and schedule as a JSON value, and what sending the batch again needs."""
     return {
         "request_id": done.request_id,
+        "sent_to_instance": instance_id,
         "results": [
             {**value, "blocked_s": {name: ns / 1e9 for name, ns in blocked_ns(result).items()}}
             for value, result in zip(shown.batch_as_json(done), done, strict=True)

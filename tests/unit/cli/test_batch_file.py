@@ -77,6 +77,13 @@ def test_a_batch_says_how_it_runs() -> None:
     assert batch.options == {**said, "timeout": 60.0, "context": {"user": "ann"}}
 
 
+def test_a_batch_says_where_it_was_sent_before() -> None:
+    said = {"request_id": "r", "sent_to_instance": "i", "session_id": "s"}
+    assert read_batch(json.dumps({"calls": [CALL], **said})).options == said
+    with pytest.raises(BatchFileError, match="sent_to_instance is a string"):
+        read_batch('{"calls": [], "sent_to_instance": 1}')
+
+
 def test_what_a_provider_adds_to_its_answer_is_no_option() -> None:
     assert read_batch(json.dumps({"tool_calls": [CHAT], "role": "assistant"})).options == {}
 

@@ -130,7 +130,8 @@ def test_of_many_calls_the_critical_and_the_longest_waits_are_shown() -> None:
 
 
 def test_json() -> None:
-    value = as_json(done())
+    value = as_json(done(), "i-1")
+    assert value["sent_to_instance"] == "i-1"
     assert [item["blocked_s"] for item in value["results"]] == [
         {},
         {"reference": 0.4},
