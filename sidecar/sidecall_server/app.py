@@ -21,6 +21,7 @@ from sidecall_server.config import (
 from sidecall_server.config.store_url import store_file
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.engine import Engine
+from sidecall_server.hosts.pool import HostPool
 from sidecall_server.last_resort import LastResort, leave_behind
 from sidecall_server.memory import relax_garbage_collection
 from sidecall_server.observability.clock import SystemClock
@@ -42,6 +43,7 @@ class Sidecar:
 
     Attributes:
         engine: Runs the batches.
+        hosts: Applications that run calls of their own tools.
         served: The tools that are served.
         reloader: Puts changed settings and tools in force; None where nothing is reloaded.
     """
@@ -64,9 +66,10 @@ class Sidecar:
         self._settings = settings
         self._listen, self._health_listen = listen_addresses(settings)
         self.engine = Engine(settings.limits, clock)
-        self.served = ServedTools(self.engine, tools)
+        self.hosts = HostPool(clock, settings.limits.host_retention_s)
+        self.served = ServedTools(self.engine, self.hosts, tools)
         self.reloader = Reloader(self.served, settings, load, clock) if load is not None else None
-        self._servers = GrpcServers(self.engine, settings.limits.max_message_bytes)
+        self._servers = GrpcServers(self.engine, self.hosts, settings.limits.max_message_bytes)
         self._store: SqliteStore | None = None
 
     @property

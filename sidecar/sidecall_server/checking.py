@@ -17,6 +17,7 @@ from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import Outcome
 from sidecall_server.core.ports import BoundTool
 from sidecall_server.engine.registry import Registry
+from sidecall_server.hosts.host import expected_tool
 from sidecall_server.store.errors import StoreError
 from sidecall_server.store.opening import check_file
 
@@ -57,7 +58,14 @@ def check_tools(settings: Settings) -> list[CheckedTool]:
         sources = load_sources(settings.tools)
     except ToolLoadError as error:
         raise ToolLoadError(settings.with_places(str(error), error.sources)) from error
-    tools = {tool.name: tool for source in sources for tool in source.tools}
+    tools: dict[str, Tool[..., Any]] = {}
+    for source in sources:
+        tools |= {tool.name: tool for tool in source.tools}
+    for name, host in settings.hosted.items():
+        if name in tools:
+            where = tools[name].location
+            raise ConfigError(f"the application {host!r} cannot offer {name!r}: {where} has it")
+        tools[name] = expected_tool(name, host)
     policies: dict[str, ToolPolicy] = {}
     bound: list[BoundTool] = []
     mistakes: list[str] = []

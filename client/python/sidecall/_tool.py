@@ -115,7 +115,7 @@ class Tool(Generic[P, R]):
         return made
 
     def _declare(self, function: Callable[..., Any], declaration: "Declaration") -> None:
-        name = _checked_name(declaration.name)
+        name = checked_name(declaration.name)
         if not isinstance(declaration.description, str | None):
             raise ToolDefinitionError(
                 f"tool {name!r}: description must be text, not {declaration.description!r}"
@@ -254,7 +254,8 @@ def _kind(function: Callable[..., Any]) -> Kind:
     return "thread"
 
 
-def _checked_name(name: object) -> str:
+def checked_name(name: object) -> str:
+    """A tool's name; raises ToolDefinitionError where no tool can have it."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ToolDefinitionError(
             f"{name!r} is not a name for a tool: 1 to 128 characters without space, "

@@ -49,12 +49,16 @@ def _setting(settings: Settings, name: str, value: Any) -> Any:
 
 def _tools_lines(settings: Settings) -> Iterator[str]:
     origin = str(settings.origin("tools"))
-    if not settings.tools:
+    if not settings.tools and not settings.hosted:
         yield _line("tools", [], origin)
         return
     yield f"tools:  # {printable(origin)}"
     for source in settings.tools:
         yield f"  - python: {yaml_text(source)}"
+    hosts = dict.fromkeys(settings.hosted.values())
+    for host in hosts:
+        tools = [tool for tool, name in settings.hosted.items() if name == host]
+        yield f"  - host: {yaml_text({'name': host, 'tools': tools})}"
 
 
 def _policy_in_force(tool: CheckedTool) -> dict[str, Any]:

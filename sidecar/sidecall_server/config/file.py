@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sidecall._errors import ToolDefinitionError
 from sidecall._sources import is_path
+from sidecall._tool import checked_name
 from sidecall_server.config.errors import ConfigError
 from sidecall_server.config.file_policies import read_groups, read_policies
 from sidecall_server.config.findings import Findings
@@ -21,13 +23,14 @@ from sidecall_server.config.yaml_nodes import MAX_BYTES, Node, NotYamlError, Pla
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.tool import Group
 
-TOOL_KINDS = ("python",)
+TOOL_KINDS = ("python", "host")
 """The kinds of tools that a file can name."""
 
 LATER_TOOL_KINDS = ("openapi", "http", "mcp", "command")
 SECRET_SETTINGS = frozenset({"store"})
 """Settings that may stand in a file or a variable of their own."""
 
+_NOTHING = Node(Place(0, 0), None)
 _BARE_NUMBER = re.compile(r"\s*[0-9.]+\s*")
 
 
@@ -40,6 +43,7 @@ class ConfigFile:
         groups: Limits that several tools share, by name.
         part_origins: Where they stand, by `limits.NAME`, and tools, by `tools.SOURCE`.
         entries: What it says about tools.
+        hosted: Tools that applications are expected to offer, each with the application's name.
         files: The file itself, and those of secrets.
     """
 
@@ -47,6 +51,7 @@ class ConfigFile:
     groups: Mapping[str, Group] = field(default_factory=dict)
     part_origins: Mapping[str, Origin] = field(default_factory=dict)
     entries: tuple[PolicyEntry, ...] = ()
+    hosted: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
 
 
@@ -109,6 +114,7 @@ class _Reader:
         self._files = [path]
         self._values: dict[str, tuple[Origin, Any]] = {}
         self._tool_origins: dict[str, Origin] = {}
+        self._hosted: dict[str, str] = {}
 
     def read(self, root: Node | None) -> ConfigFile:
         """Reads it all; what is wrong is among the findings."""
@@ -130,7 +136,7 @@ class _Reader:
         groups, origins = read_groups(root.value.get("limits"), self._findings)
         entries = read_policies(root.value.get("policies"), groups, self._findings)
         origins |= self._tool_origins
-        return ConfigFile(self._values, groups, origins, entries, tuple(self._files))
+        return ConfigFile(self._values, groups, origins, entries, self._hosted, tuple(self._files))
 
     def _read_setting(self, key: str, name: str, default: Any, node: Node) -> None:
         if isinstance(default, tuple) and isinstance(node.value, list):
@@ -206,6 +212,9 @@ class _Reader:
             known = ", ".join(TOOL_KINDS)
             self._findings.add(node.keys[kind], f"{where}.{kind}: {what}; it has {known}")
             return None
+        if kind == "host":
+            self._expect(f"{where}.{kind}", source)
+            return None
         if not isinstance(source.value, str) or not source.value.strip():
             self._findings.add(
                 source.place, f"{where}.{kind}: must be a file or a module, not {source.kind}"
@@ -216,6 +225,30 @@ class _Reader:
             f"tools.{name}", Origin("file", self._findings.at(node.place))
         )
         return name
+
+    def _expect(self, where: str, node: Node) -> None:
+        """Reads the tools that an application is expected to offer."""
+        written = node.value if isinstance(node.value, dict) else {}
+        for key in written.keys() - {"name", "tools"}:
+            self._findings.unknown(node.keys[key], ("tools", "host", key), ["name", "tools"])
+        name, tools = (written.get(key, _NOTHING) for key in ("name", "tools"))
+        if not isinstance(name.value, str) or not name.value.strip():
+            self._findings.add(node.place, f"{where}: must have the name of an application")
+            return
+        if not isinstance(tools.value, list) or not tools.value:
+            self._findings.add(node.place, f"{where}: must have a list of tools")
+            return
+        for number, item in enumerate(tools.value):
+            at = f"{where}.tools[{number}]"
+            if not isinstance(item.value, str):
+                self._findings.add(item.place, f"{at}: must be a tool's name, not {item.kind}")
+            elif item.value in self._hosted:
+                self._findings.add(item.place, f"{at}: {item.value!r} stands twice")
+            else:
+                try:
+                    self._hosted[checked_name(item.value)] = name.value
+                except ToolDefinitionError as error:
+                    self._findings.add(item.place, f"{at}: {error}")
 
     def _from_folder(self, name: str) -> str:
         relative = is_path(name) and not name.startswith("~")

@@ -64,6 +64,7 @@ class _Loader:
             limits=Limits(**limits),
             groups=groups,
             policies=PolicyTable(self._file.entries, tuple(groups)),
+            hosted=self._file.hosted,
             files=self._file.files,
             origins={**self._origins, **self._file.part_origins},
         )

@@ -45,16 +45,7 @@ def config_schema() -> Schema:
         "description": "The tools that are served. Files are relative to the folder of this "
         "file. Tools that a flag or a variable names replace them.",
         "type": "array",
-        "items": _object(
-            {
-                "python": {
-                    "description": "A Python file or module: every function marked @tool.",
-                    "type": "string",
-                    "pattern": r"\S",
-                }
-            },
-            required=["python"],
-        ),
+        "items": {"oneOf": [_python_tools(), _hosted_tools()]},
     }
     properties["limits"] = {
         "description": "Limits that several tools share, by name.",
@@ -80,6 +71,32 @@ def config_schema() -> Schema:
         "additionalProperties": False,
         "$defs": _definitions(),
     }
+
+
+def _python_tools() -> Schema:
+    text = {
+        "description": "A Python file or module: every function marked @tool.",
+        "type": "string",
+        "pattern": r"\S",
+    }
+    return _object({"python": text}, required=["python"])
+
+
+def _hosted_tools() -> Schema:
+    fields = {
+        "name": {
+            "description": "Name of the application.",
+            "type": "string",
+            "pattern": r"\S",
+        },
+        "tools": {"description": "Names of tools.", **_ref("names"), "minItems": 1},
+    }
+    host = {
+        "description": "Tools that an application offers when it attaches: they are known, and "
+        "UNAVAILABLE, before that.",
+        **_object(fields, required=["name", "tools"]),
+    }
+    return _object({"host": host}, required=["host"])
 
 
 def descriptions(documented: type) -> dict[str, str]:

@@ -67,6 +67,7 @@ class Settings:
         limits: Bounds of the sidecar.
         groups: Limits that several tools share, by name.
         policies: What the configuration says about tools.
+        hosted: Tools that applications are expected to offer, each with the application's name.
         files: All files that were read for these settings.
         origins: Where each setting comes from, by its name here or in `Limits`; parts of the
             configuration file too, by `limits.NAME` and `tools.SOURCE`.
@@ -83,6 +84,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     groups: Mapping[str, Group] = field(default_factory=dict)
     policies: PolicyTable = field(default_factory=PolicyTable)
+    hosted: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
@@ -110,6 +112,6 @@ class Settings:
 OPTIONS = tuple(
     item.name
     for item in fields(Settings)
-    if item.name not in ("limits", "groups", "policies", "files", "origins")
+    if item.name not in ("limits", "groups", "policies", "hosted", "files", "origins")
 )
 """Names of the settings that a flag or a variable can give, beside those in `Limits`."""

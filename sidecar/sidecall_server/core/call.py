@@ -98,6 +98,8 @@ class BatchOptions:
         session_id: Session whose results it may refer to; empty for none.
         approvals: Decisions on its calls, by approval id.
         max_response_bytes: Bytes that the results may take together.
+        traceparent: Trace that it belongs to (W3C Trace Context); empty for none.
+        tracestate: What vendors say about that trace; empty for nothing.
     """
 
     mode: Mode = Mode.PARALLEL
@@ -113,6 +115,8 @@ class BatchOptions:
     approvals: Mapping[str, Approval] = field(default_factory=dict)
     max_response_bytes: int = 3_670_016
     sent_to_instance: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class BlockCause(enum.IntEnum):

@@ -12,9 +12,14 @@ from sidecall._loader import ToolLoadError
 from sidecall._modules import Modules, file_of
 from sidecall._tool import Tool
 from sidecall_server.backends.python import PythonBackend
+from sidecall_server.backends.tool_specs import tool_spec
 from sidecall_server.config import ConfigError, Settings
 from sidecall_server.core.ports import BoundTool
+from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.core.tool import Effects
 from sidecall_server.engine.engine import Engine
+from sidecall_server.hosts.host import Offer, expected_tool
+from sidecall_server.hosts.pool import HostPool
 from sidecall_server.memory import collect_replaced
 from sidecall_server.reload.files import Identity, identify_all
 from sidecall_server.reload.threads import in_thread
@@ -54,10 +59,17 @@ class ServedTools:
         bound: The tools in force.
     """
 
-    def __init__(self, engine: Engine, given: Sequence[Tool[..., Any]] = ()) -> None:
-        """Takes the engine, and tools that are served whatever the settings say."""
+    def __init__(
+        self, engine: Engine, hosts: HostPool, given: Sequence[Tool[..., Any]] = ()
+    ) -> None:
+        """Takes the engine, applications, and tools that are served whatever the settings say."""
         self._engine = engine
         self._given = given
+        self._hosts = hosts
+        self._own: Sequence[BoundTool] = ()
+        self._settings: Settings | None = None
+        hosts.on_change = self._on_hosts_changed
+        hosts.on_forget = self._on_host_forgotten
         self._current: _ToolSet | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -131,16 +143,53 @@ class ServedTools:
             await backend.discard()
             raise
 
-    def _swap(self, bound: Sequence[BoundTool], settings: Settings) -> None:
+    def _swap(self, own: Sequence[BoundTool], settings: Settings) -> None:
+        """Puts the sidecar's own tools in force, and those of applications with them."""
         try:
+            expected = [expected_tool(name, host) for name, host in settings.hosted.items()]
+            offers = self._hosts.expected(expected)
+            bound = [*own, *(_hosted(offer, settings) for offer in offers.values())]
             self._engine.swap(bound, settings.groups)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        self._hosts.offers = offers
+        self._own, self._settings = own, settings
         before, self.bound = self.bound, bound
         if before:
             _log.info("%s", _describe(before, bound, self._engine.registry.revision))
         for warning in settings.policies.warnings([tool.spec.name for tool in bound]):
             _log.warning("%s", warning)
+
+    def _on_hosts_changed(self) -> None:
+        """Puts what applications offer now in force.
+
+        Raises:
+            Rejection: A tool cannot be in force.
+        """
+        settings = self._settings
+        if settings is None or self._stopping.done():
+            return
+        own = {tool.spec.name: tool for tool in self._own}
+        for name, offer in self._hosts.offers.items():
+            if name in own:
+                raise Rejection(
+                    RejectionReason.TOOL_NAME_TAKEN,
+                    f"{name!r} is offered by {offer.tool.location}, and {own[name].source} has a "
+                    "tool of that name already",
+                    "tools",
+                )
+        try:
+            bound = [*self._own, *(_hosted(o, settings) for o in self._hosts.offers.values())]
+            self._engine.swap(bound, settings.groups)
+        except (ConfigError, ToolLoadError, ValueError) as error:
+            raise Rejection(RejectionReason.REQUEST_INVALID, f"tools: {error}", "tools") from None
+        before, self.bound = self.bound, bound
+        if {tool.spec.name for tool in before} != {tool.spec.name for tool in bound}:
+            _log.info("%s", _describe(before, bound, self._engine.registry.revision))
+
+    def _on_host_forgotten(self) -> None:
+        if self._settings is not None and not self._stopping.done():
+            self._swap(self._own, self._settings)
 
     def _retire(self, old: _ToolSet) -> None:
         task = asyncio.create_task(self._stop_unused(old), name="sidecall-retiring-tools")
@@ -183,6 +232,20 @@ def _describe(before: Sequence[BoundTool], after: Sequence[BoundTool], revision:
         if names:
             parts.append(f"{word}: {', '.join(sorted(names))}")
     return f"{'; '.join(parts)}; revision {revision}"
+
+
+def _hosted(offer: Offer, settings: Settings) -> BoundTool:
+    """A tool that applications offer, with the policy in force."""
+    policy = settings.policies.apply(offer.tool)
+    if policy.isolation is not None:
+        where = settings.policies.places(offer.tool).get("isolation", offer.tool.location)
+        raise ConfigError(
+            f"{where}: tool {offer.tool.name!r}: an application runs it, so that it cannot have "
+            f"isolation {policy.isolation!r}"
+        )
+    spec = tool_spec(offer.tool, policy)
+    offer.is_repeatable = spec.effects is not Effects.NON_IDEMPOTENT
+    return BoundTool(spec, offer.run, None, offer.tool.location, offer)
 
 
 def _identified(settings: Settings) -> dict[Path, Identity | None]:

@@ -19,6 +19,7 @@ _STRIDE = 64
 _MARGIN_MAX_NS = 250_000_000
 _MARGIN_MIN_NS = 20_000_000
 _MAX_TIMEOUT_S = 365 * 24 * 3600
+_MAX_TRACE_CHARS = 512
 
 _MODES = {
     execution_pb2.EXECUTION_MODE_UNSPECIFIED: Mode.PARALLEL,
@@ -76,17 +77,22 @@ class Peer(Protocol):
         """Metadata that came with the RPC."""
 
 
-def identity_of(peer: Peer) -> str:
+def identity_of(credential: str | bytes | None) -> str:
     """Whose request ids, sessions and cached results a client may see.
 
     That of its credential: who does not know the token cannot read them. Clients without
     one are one identity together.
     """
-    for key, value in peer.invocation_metadata() or ():
-        if key == "authorization":
-            data = value.encode() if isinstance(value, str) else value
-            return "token:" + hashlib.sha256(data).hexdigest()[:32]
-    return ""
+    if credential is None:
+        return ""
+    data = credential.encode() if isinstance(credential, str) else credential
+    return "token:" + hashlib.sha256(data).hexdigest()[:32]
+
+
+def _text(value: str | bytes | None) -> str:
+    """A metadata value that is passed on; nothing where it is too large to be what it is."""
+    text = value if isinstance(value, str) else ""
+    return text if len(text) <= _MAX_TRACE_CHARS else ""
 
 
 def answering_margin_ns(remaining_ns: int) -> int:
@@ -112,7 +118,8 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
     if not 0 <= message.max_response_bytes <= limits.max_message_bytes:
         raise _invalid("max_response_bytes", f"must be within 0 and {limits.max_message_bytes}")
     approvals = _approvals(message, limits) if message.approvals else {}
-    identity = identity_of(peer)
+    metadata = dict(peer.invocation_metadata() or ())
+    identity = identity_of(metadata.get("authorization"))
     return BatchOptions(
         mode=mode,
         on_failure=on_failure,
@@ -127,6 +134,8 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
         session_id=_id("session_id", message.session_id),
         approvals=approvals,
         max_response_bytes=message.max_response_bytes or limits.max_response_bytes,
+        traceparent=_text(metadata.get("traceparent")),
+        tracestate=_text(metadata.get("tracestate")),
     )
 
 

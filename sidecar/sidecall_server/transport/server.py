@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from sidecall.v1 import tool_service_pb2_grpc
+from sidecall.v1 import tool_host_pb2_grpc, tool_service_pb2_grpc
 from sidecall_server.engine.engine import Engine
+from sidecall_server.hosts.pool import HostPool
 from sidecall_server.transport.addresses import (
     Address,
     AddressError,
@@ -17,11 +19,17 @@ from sidecall_server.transport.addresses import (
     UnixAddress,
     UnixSocketGuard,
 )
+from sidecall_server.transport.attach import HostDesk
 from sidecall_server.transport.decoding import DecodingRegistrar
 from sidecall_server.transport.guard import Guard
-from sidecall_server.transport.service import SERVICE_NAME, ToolService
+from sidecall_server.transport.service import (
+    HOST_SERVICE_NAME,
+    SERVICE_NAME,
+    ToolHostService,
+    ToolService,
+)
 
-_HEALTH_NAMES = ("", SERVICE_NAME, "startup", "readiness", "liveness")
+_HEALTH_NAMES = ("", SERVICE_NAME, HOST_SERVICE_NAME, "startup", "readiness", "liveness")
 
 
 class GrpcServers:
@@ -31,16 +39,23 @@ class GrpcServers:
         addresses: Addresses that are listened on, free ports filled in.
     """
 
-    def __init__(self, engine: Engine, max_message_bytes: int) -> None:
+    def __init__(self, engine: Engine, hosts: HostPool, max_message_bytes: int) -> None:
         self._guard = Guard()
+        # Hosts stay as long as there are calls for them: nobody waits for them to leave.
+        self._hosts_guard = Guard()
+        self._desk = HostDesk(engine, hosts)
         self._health = health.aio.HealthServicer()
         self._api = grpc.aio.server(options=_options(max_message_bytes))
+        registrar: Any = DecodingRegistrar(self._api)  # has the methods that are used
         tool_service_pb2_grpc.add_ToolServiceServicer_to_server(
-            ToolService(engine, self._guard),
-            DecodingRegistrar(self._api),  # type: ignore[arg-type]  # has the methods that are used
+            ToolService(engine, self._guard), registrar
+        )
+        tool_host_pb2_grpc.add_ToolHostServiceServicer_to_server(
+            ToolHostService(self._desk, self._hosts_guard), registrar
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._api)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        services = (SERVICE_NAME, HOST_SERVICE_NAME)
+        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._api)
         self._max_message_bytes = max_message_bytes
         self._servers = [self._api]
@@ -97,16 +112,18 @@ class GrpcServers:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING, names)
 
     async def wait_idle(self) -> None:
-        """Waits until no RPC is in flight."""
+        """Waits until no RPC is in flight, those of hosts apart."""
         await self._guard.idle.wait()
 
     async def stop(self, grace_s: float) -> None:
         """Stops listening; RPCs in flight get `grace_s` seconds. Idempotent."""
+        self._desk.close()
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
         with contextlib.suppress(TimeoutError):
             # gRPC returns before the handlers it cancelled have cleaned up.
             async with asyncio.timeout(grace_s):
                 await self.wait_idle()
+                await self._hosts_guard.idle.wait()
         self._release_sockets()
 
     def _release_sockets(self) -> None:

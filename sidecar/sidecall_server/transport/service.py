@@ -4,8 +4,14 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from sidecall._version import __version__
-from sidecall.v1 import tool_service_pb2, tool_service_pb2_grpc
+from sidecall.v1 import (
+    tool_host_pb2,
+    tool_host_pb2_grpc,
+    tool_service_pb2,
+    tool_service_pb2_grpc,
+)
 from sidecall_server.engine.engine import Engine
+from sidecall_server.transport.attach import HostDesk
 from sidecall_server.transport.batch import serve_batch
 from sidecall_server.transport.guard import Guard, ServicerContext
 from sidecall_server.transport.requests import FEATURES
@@ -13,6 +19,7 @@ from sidecall_server.transport.stream import serve_stream
 from sidecall_server.transport.tools import duration, list_tools
 
 SERVICE_NAME = "sidecall.v1.ToolService"
+HOST_SERVICE_NAME = "sidecall.v1.ToolHostService"
 
 
 class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
@@ -80,3 +87,25 @@ class ToolService(tool_service_pb2_grpc.ToolServiceServicer):
             async with contextlib.aclosing(turn):
                 async for events in turn:
                     yield events
+
+
+class ToolHostService(tool_host_pb2_grpc.ToolHostServiceServicer):
+    """Serves the hosts of one engine."""
+
+    def __init__(self, desk: HostDesk, guard: Guard) -> None:
+        self._desk = desk
+        self._guard = guard
+
+    async def Attach(
+        self,
+        request_iterator: AsyncIterator[tool_host_pb2.AttachRequest],
+        context: ServicerContext,
+    ) -> AsyncIterator[tool_host_pb2.AttachResponse]:
+        """See the contract."""
+        async with (
+            self._guard(context),
+            # Whoever drops this generator must not leave the host to the garbage collector.
+            contextlib.aclosing(self._desk.serve(request_iterator)) as responses,
+        ):
+            async for response in responses:
+                yield response

@@ -17,10 +17,8 @@ from sidecall_server.engine.stream import ProtocolError, StreamIntake
 from sidecall_server.transport.event_buffer import EventBuffer
 from sidecall_server.transport.event_messages import Event, EventMessages, Response
 from sidecall_server.transport.idle import IdleTimer
+from sidecall_server.transport.opening import first_message
 from sidecall_server.transport.requests import Peer, batch_options, tool_call
-
-_FIRST_MESSAGE_S = 0.5
-"""Seconds that the first message may take once the sidecar drains."""
 
 _HALF_CLOSE_S = 0.25
 """Seconds that a client may take to half-close once it was sent the summary."""
@@ -109,7 +107,7 @@ async def _start(engine: Engine, messages: AsyncIterator[Request]) -> StreamStar
     Raises:
         Rejection: There is none, or no turn is accepted.
     """
-    first = await _first(engine, messages)
+    first = await first_message(engine, messages, "StreamBatch")
     if isinstance(first, Rejection):
         engine.check_accepting()
         raise first
@@ -143,32 +141,6 @@ def _idle_timer(engine: Engine, intake: StreamIntake) -> IdleTimer:
             )
 
     return IdleTimer(engine.clock, timeout_s, abandon)
-
-
-async def _first(engine: Engine, messages: AsyncIterator[Request]) -> Request | None:
-    """The first message; None where the client sends none, or not before the sidecar drains.
-
-    It is awaited also where the turn will be refused: a refusal that crosses a message
-    reaches clients of grpc.aio as INTERNAL.
-
-    Raises:
-        Rejection: It did not come in time.
-    """
-    late = asyncio.Event()
-    timeout_s = engine.limits.stream_start_timeout_s
-    timer = IdleTimer(engine.clock, timeout_s, late.set)
-    first = asyncio.ensure_future(anext(messages, None))
-    waits = asyncio.create_task(late.wait())
-    try:
-        await asyncio.wait((first, waits, engine.draining), return_when=asyncio.FIRST_COMPLETED)
-        if late.is_set() and not first.done():
-            raise _invalid(f"no first message came within {timeout_s:g} s")
-        await asyncio.wait((first,), timeout=_FIRST_MESSAGE_S)
-        return first.result() if first.done() else None
-    finally:
-        timer.stop()
-        waits.cancel()
-        first.cancel()
 
 
 async def _read(

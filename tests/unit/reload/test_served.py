@@ -20,6 +20,7 @@ from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import Success
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.engine import Engine
+from sidecall_server.hosts.pool import HostPool
 from sidecall_server.observability.clock import SystemClock
 from sidecall_server.reload import served
 from sidecall_server.reload.served import ServedTools
@@ -98,7 +99,7 @@ class World:
         self.shared = shared
         self.events: list[str] = shared.events
         self.engine = Engine(Limits(max_processes=1), SystemClock(asyncio.get_running_loop()))
-        self.tools = ServedTools(self.engine)
+        self.tools = ServedTools(self.engine, HostPool(self.engine.clock, 600.0))
 
     async def load(self, version: str | None = None, **policies: Any) -> None:
         """Puts a version of the file in force; the one that is there where None."""
@@ -358,7 +359,7 @@ async def test_given_tools_stay_beside_those_that_change(world: World) -> None:
     async def given() -> str:
         return "given"
 
-    world.tools = ServedTools(world.engine, (given,))
+    world.tools = ServedTools(world.engine, HostPool(world.engine.clock, 600.0), (given,))
     for version in ("one", "two"):
         await world.load(version)
         assert await world.results(world.begin("given", "tell")) == ["given", version]

@@ -1,0 +1,1 @@
+"""Applications that attach and run calls of their own tools."""

@@ -1,0 +1,241 @@
+"""Which call goes to which host, and what becomes of calls whose host disappears.
+
+A call goes to the host with the most free slots. Without one it waits, in the order of
+arrival over all tools. Everything here happens on the event loop.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from sidecall_server.core.call import Call
+from sidecall_server.core.outcome import Outcome, Reason, not_started, unknown_effect
+from sidecall_server.core.ports import Clock
+from sidecall_server.hosts.host import Host, HostedAttempt, HostedTool, Offer
+
+_MAX_MOVES = 2
+"""Hosts that may disappear with one attempt before it ends: it may be what kills them."""
+
+
+class HostPool:
+    """The hosts that are attached, and the tools that they offer.
+
+    Attributes:
+        hosts: The hosts by id.
+        offers: The tools by name, in the order in which they were first offered.
+        on_change: Called when tools, or the slots for them, have changed. It raises where
+            the tools cannot be put in force.
+        on_forget: Called when a tool has been without a host for so long that it need not be
+            known any more: `expected` does not give it.
+    """
+
+    def __init__(self, clock: Clock, retention_s: float) -> None:
+        """Takes the time for which a tool stays known without a host."""
+        self._clock = clock
+        self._retention_ns = int(retention_s * 1e9)
+        self._turns = itertools.count()
+        self._crowded: set[Offer] = set()  # offers whose attempts wait for a slot
+        self.hosts: dict[str, Host] = {}
+        self.offers: dict[str, Offer] = {}
+        self.on_change: Callable[[], None] = _nobody_minds
+        self.on_forget: Callable[[], None] = _nobody_minds
+
+    def expected(self, tools: Iterable[HostedTool]) -> dict[str, Offer]:
+        """The offers where some tools are known without a host, and no others.
+
+        They are not in force: `offers` stays as it is.
+        """
+        known = {
+            name: offer
+            for name, offer in self.offers.items()
+            if offer.hosts or offer.retention is not None
+        }
+        for tool in tools:
+            if tool.name not in known:
+                known[tool.name] = self.offers.get(tool.name) or Offer(tool, self._run)
+        return known
+
+    def attach(self, host: Host) -> None:
+        """Has a host take calls; where its tools cannot be put in force, nothing changes."""
+        before = {name: self.offers[name].tool for name in host.tools if name in self.offers}
+        self.hosts[host.id] = host
+        for name, tool in host.tools.items():
+            offer = self.offers.get(name)
+            if offer is None:
+                offer = self.offers[name] = Offer(tool, self._run)
+            offer.tool = tool
+            offer.hosts.append(host)
+        try:
+            self.on_change()
+        except BaseException:
+            for name in host.tools:
+                offer = self.offers[name]
+                offer.hosts.remove(host)
+                if name in before:
+                    offer.tool = before[name]
+                else:
+                    del self.offers[name]
+            del self.hosts[host.id]
+            self.on_change()
+            raise
+        for name in host.tools:
+            retention, self.offers[name].retention = self.offers[name].retention, None
+            if retention is not None:
+                retention.cancel()
+        self._feed(host)
+
+    def drain(self, host: Host) -> None:
+        """Gives a host no more calls; it ends those that it has been given."""
+        if host.is_open:
+            host.is_open = False
+            self._leave(host)
+
+    def detach(self, host: Host) -> None:
+        """Forgets a host and sees to the calls that it has. Idempotent."""
+        if self.hosts.pop(host.id, None) is None:
+            return
+        host.is_open = False
+        for name in host.tools:
+            offer = self.offers[name]
+            offer.hosts.remove(host)
+            if not offer.hosts:
+                until_ns = self._clock.now_ns() + self._retention_ns
+                offer.retention = self._clock.call_at(until_ns, partial(self._forget, offer))
+        self._leave(host)
+        lost, host.in_hand = list(host.in_hand.values()), {}
+        for attempt in lost:
+            self._lose(attempt)
+
+    def _leave(self, host: Host) -> None:
+        """Finds other hosts for what a host was not given yet, and for what waits."""
+        unsent = list(host.outbox)
+        host.outbox.clear()
+        for attempt in unsent:
+            del host.in_hand[attempt.id]
+            attempt.host = None
+        for name in host.tools:
+            offer = self.offers[name]
+            if not offer.is_available:
+                unsent += offer.waiting
+                offer.waiting.clear()
+                self._crowded.discard(offer)
+        for attempt in sorted(unsent, key=lambda attempt: attempt.turn):
+            self._place(attempt)
+        self.on_change()
+
+    def _forget(self, offer: Offer) -> None:
+        offer.retention = None
+        self.on_forget()
+
+    async def _run(self, offer: Offer, call: Call) -> Outcome:
+        """Runs one attempt on a host."""
+        attempt = HostedAttempt(offer, call, next(self._turns))
+        call.prepare()
+        self._place(attempt)
+        try:
+            outcome = await asyncio.shield(attempt.ended)
+        except asyncio.CancelledError:
+            self._withdraw(attempt)
+            # What the application runs keeps its permits until it has ended there.
+            while not attempt.ended.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait((attempt.ended,))
+            raise
+        if outcome is None:
+            raise AssertionError(f"{call!r} ended without an outcome")
+        return outcome
+
+    def _place(self, attempt: HostedAttempt) -> None:
+        host = attempt.offer.best_host()
+        if host is None:
+            self._fail(attempt)
+        elif host.free > 0:
+            host.take(attempt)
+        else:
+            attempt.offer.waiting.append(attempt)
+            self._crowded.add(attempt.offer)
+
+    def _fail(self, attempt: HostedAttempt) -> None:
+        name = attempt.offer.tool.name
+        if attempt.moves:
+            attempt.end(_detached(name, attempt))
+            return
+        attempt.call.take_back()
+        attempt.end(
+            not_started(
+                Reason.HOST_DETACHED,
+                f"Not run: no application that offers {name!r} is attached at present.",
+            )
+        )
+
+    def _withdraw(self, attempt: HostedAttempt) -> None:
+        """Takes back an attempt that nobody waits for; one that runs is told to end."""
+        host, offer = attempt.host, attempt.offer
+        if attempt.ended.done():
+            return
+        if host is None:
+            offer.waiting.remove(attempt)
+            if not offer.waiting:
+                self._crowded.discard(offer)
+            attempt.end(None)
+        elif attempt.is_sent:
+            host.cancel(attempt)
+        else:
+            host.outbox.remove(attempt)
+            del host.in_hand[attempt.id]
+            attempt.end(None)
+            self._feed(host)
+
+    def sent(self, attempt: HostedAttempt) -> None:
+        """Takes note that an attempt is given to its host: its time counts from now."""
+        call = attempt.call
+        attempt.is_sent = True
+        if attempt.moves:
+            call.attempt += 1
+        elif call.outcome is None:
+            call.restart_clock()
+
+    def returned(self, host: Host, attempt: HostedAttempt, outcome: Outcome) -> None:
+        """Takes the outcome of an attempt that a host has, and gives its slot to the next one."""
+        del host.in_hand[attempt.id]
+        attempt.end(outcome)
+        self._feed(host)
+
+    def _feed(self, host: Host) -> None:
+        """Gives free slots to those who have waited longest."""
+        while host.free > 0:
+            lines = [offer for offer in self._crowded if host.tools.get(offer.tool.name)]
+            if not lines:
+                return
+            offer = min(lines, key=lambda offer: offer.waiting[0].turn)
+            attempt = offer.waiting.popleft()
+            if not offer.waiting:
+                self._crowded.discard(offer)
+            host.take(attempt)
+
+    def _lose(self, attempt: HostedAttempt) -> None:
+        """Sees to an attempt whose host disappeared with it."""
+        offer, call = attempt.offer, attempt.call
+        attempt.host = None
+        attempt.moves += 1
+        wanted = call.outcome is None or call.detached
+        again = offer.is_repeatable and offer.is_available and attempt.moves <= _MAX_MOVES
+        if wanted and again and not call.cancelled:
+            attempt.is_sent = False
+            self._place(attempt)
+        else:
+            attempt.end(_detached(offer.tool.name, attempt))
+
+
+def _detached(name: str, attempt: HostedAttempt) -> Outcome:
+    again = " It may be made again." if attempt.offer.is_repeatable else ""
+    return unknown_effect(
+        Reason.HOST_DETACHED,
+        f"The application that ran {name!r} disappeared. The tool may have taken effect.{again}",
+    )
+
+
+def _nobody_minds() -> None:
+    """What a pool does about changes that nobody has asked for."""
