@@ -27,7 +27,8 @@ def info(reason: str, domain: str = "sidecall.dev") -> error_details_pb2.ErrorIn
 
 def test_the_client_knows_the_sidecars_rejections() -> None:
     of_others = {"FEATURE_UNSUPPORTED"}  # this version has all features of the contract
-    ours = {*RejectionReason.__members__} - {"INTERNAL", "REQUEST_FORGOTTEN"}
+    of_hosts = {"HOST_SILENT", "TOOL_NAME_TAKEN", "TOO_MANY_HOSTS"}  # Attach sends no calls
+    ours = {*RejectionReason.__members__} - {"INTERNAL", "REQUEST_FORGOTTEN"} - of_hosts
     assert ours | of_others == REJECTIONS
 
 
