@@ -89,6 +89,7 @@ class BatchOptions:
         on_failure: What a failed call means for the rest.
         max_concurrency: Most calls that run at a time; None for the sidecar's bound.
         deadline_ns: Point on the clock at which the results must be final; None for none.
+        client_deadline_ns: Point on the clock at which the client gives up; None for none.
         context: Facts about the end user, for tools and policies.
         references: Whether references in arguments are resolved.
         caller: Who sent the batch; turns go round callers.
@@ -106,6 +107,7 @@ class BatchOptions:
     on_failure: OnFailure = OnFailure.CONTINUE
     max_concurrency: int | None = None
     deadline_ns: int | None = None
+    client_deadline_ns: int | None = None
     context: Mapping[str, str] = field(default_factory=dict)
     references: bool = True
     caller: str = ""

@@ -33,6 +33,14 @@ class Deadlines:
         heappush(self._timed, (deadline_ns, call.index))
         return deadline_ns
 
+    def bring_forward(self, batch_ns: int) -> bool:
+        """Has the batch end earlier; returns False where it does anyway."""
+        if batch_ns >= self.batch_ns:
+            return False
+        self.batch_ns = batch_ns
+        self.bounded = True
+        return True
+
     def replace(self, call: Call) -> None:
         """Has the next attempt of a call stand for it."""
         if call.index in self._calls:

@@ -15,6 +15,7 @@ from sidecall_server.core.records import RecordStore
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.core.tool import Group
 from sidecall_server.engine.admission import Flow
+from sidecall_server.engine.answering import Answering
 from sidecall_server.engine.attempts import refuse_waiting
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.bugs import internal_error
@@ -89,6 +90,7 @@ class Engine:
         lanes: Who runs in each lane, and who waits.
         ledger: What is remembered of calls that may be sent again.
         instance_id: Differs with each engine: whoever sends again knows a restart by it.
+        answering: The calls whose results are still to be sent.
         draining: Done when no batch is accepted any more.
     """
 
@@ -111,6 +113,7 @@ class Engine:
         self._entrance = Entrance(self, self.ledger, self.cache)
         self._open: set[Batch] = set()
         self._next_close: asyncio.Future[None] | None = None
+        self.answering = Answering()
         self.draining: asyncio.Future[None] = loop.create_future()
 
     def keep_in(self, store: RecordStore) -> None:
@@ -231,7 +234,18 @@ class Engine:
         self._open.add(batch)
         if options.deadline_ns is not None:
             self.watchdog.arm(options.deadline_ns)
+        self.leave_time_to_answer(batch)
         return batch
+
+    def leave_time_to_answer(self, batch: Batch) -> None:
+        """Has a batch end before its client gives up, by what is known of its calls so far."""
+        client_ns = batch.options.client_deadline_ns
+        if client_ns is None:
+            return
+        remaining_ns = max(0, client_ns - self.clock.now_ns())
+        until_ns = client_ns - self.answering.margin_ns(remaining_ns)
+        if batch.deadlines.bring_forward(until_ns):
+            self.watchdog.arm(until_ns)
 
     def close(self, batch: Batch) -> None:
         """Forgets a batch; what is not final in it is cancelled."""

@@ -30,6 +30,7 @@ class StreamIntake:
         self._slices = engine.slices
         self.batch = batch
         self.sealed = False
+        self._unanswered = 0
         self._pending: dict[int, list[str]] = {}
 
     async def add(self, index: int, request: ToolCall) -> None:
@@ -88,6 +89,7 @@ class StreamIntake:
         if batch.log is not None:
             self._engine.ledger.seal(batch.log, call_count)
         self.sealed = True
+        self._expect_answers(call_count)
         batch.seal()
         await self._link_pending()
         await order_lanes(batch, self._slices)
@@ -102,6 +104,16 @@ class StreamIntake:
         self._pending.clear()
         batch.apply(batch.plan.seal())
         await self._report_blocked()
+
+    def _expect_answers(self, call_count: int) -> None:
+        self._unanswered = call_count
+        self._engine.answering.open_calls += call_count
+        self._engine.leave_time_to_answer(self.batch)
+
+    def answered(self) -> None:
+        """Takes note that all results were sent, or that nobody takes them. Idempotent."""
+        self._engine.answering.open_calls -= self._unanswered
+        self._unanswered = 0
 
     @property
     def _is_over(self) -> bool:

@@ -29,6 +29,7 @@ async def serve_batch(
         request.calls, engine.limits, engine.slices, options.max_response_bytes
     )
     batch: Batch | None = None
+    engine.answering.open_calls += len(request.calls)
     try:
         batch = await engine.execute(calls, options)
         response = await batch_response(batch, calls, engine.slices)
@@ -39,6 +40,8 @@ async def serve_batch(
     except Exception:
         # An RPC that fails would say that no call was started.
         return failed_response(batch, calls, internal_error("answering a batch"))
+    finally:
+        engine.answering.open_calls -= len(request.calls)
     await _let_go(batch, calls, engine.slices)
     return response
 

@@ -16,8 +16,6 @@ from sidecall_server.engine.slices import Slices
 from sidecall_server.policy.budget import utf8_bytes
 
 _STRIDE = 64
-_MARGIN_MAX_NS = 250_000_000
-_MARGIN_MIN_NS = 20_000_000
 _MAX_TIMEOUT_S = 365 * 24 * 3600
 _MAX_TRACE_CHARS = 512
 
@@ -95,12 +93,6 @@ def _text(value: str | bytes | None) -> str:
     return text if len(text) <= _MAX_TRACE_CHARS else ""
 
 
-def answering_margin_ns(remaining_ns: int) -> int:
-    """Time before a deadline at which the results must be on their way."""
-    margin = min(_MARGIN_MAX_NS, max(_MARGIN_MIN_NS, remaining_ns // 20))
-    return min(margin, remaining_ns // 2)
-
-
 def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer) -> BatchOptions:
     """Reads what holds for a whole batch.
 
@@ -124,7 +116,8 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
         mode=mode,
         on_failure=on_failure,
         max_concurrency=message.max_concurrency or None,
-        deadline_ns=_deadline(message, now_ns, peer.time_remaining()),
+        deadline_ns=_deadline(message, now_ns),
+        client_deadline_ns=_client_deadline(now_ns, peer.time_remaining()),
         context=_context(message.context, limits),
         references=not message.disable_references,
         caller=identity or peer.peer(),
@@ -186,19 +179,19 @@ def _unix_ns(field: str, time: Timestamp) -> int:
         raise _invalid(field, "is not a time between the years 1 and 9999") from None
 
 
-def _deadline(message: BatchMessage, now_ns: int, remaining_s: float | None) -> int | None:
-    deadline_ns: int | None = None
-    if message.HasField("timeout"):
-        deadline_ns = now_ns + int(duration_s("timeout", message.timeout) * 1e9)
-    if remaining_s is not None and remaining_s < _MAX_TIMEOUT_S:
-        remaining_ns = int(remaining_s * 1e9)
-        if remaining_ns <= 0:
-            raise Rejection(
-                RejectionReason.DEADLINE_EXPIRED, "The request arrived with no time left."
-            )
-        answer_ns = now_ns + remaining_ns - answering_margin_ns(remaining_ns)
-        deadline_ns = answer_ns if deadline_ns is None else min(deadline_ns, answer_ns)
-    return deadline_ns
+def _deadline(message: BatchMessage, now_ns: int) -> int | None:
+    if not message.HasField("timeout"):
+        return None
+    return now_ns + int(duration_s("timeout", message.timeout) * 1e9)
+
+
+def _client_deadline(now_ns: int, remaining_s: float | None) -> int | None:
+    if remaining_s is None or remaining_s >= _MAX_TIMEOUT_S:
+        return None
+    remaining_ns = int(remaining_s * 1e9)
+    if remaining_ns <= 0:
+        raise Rejection(RejectionReason.DEADLINE_EXPIRED, "The request arrived with no time left.")
+    return now_ns + remaining_ns
 
 
 def duration_s(field: str, duration: Duration) -> float:

@@ -48,7 +48,7 @@ async def serve_stream(
     idle = _idle_timer(engine, intake)
     over = asyncio.Event()
     closing = contextlib.ExitStack()
-    for callback in (partial(engine.close, batch), over.set, idle.stop):
+    for callback in (partial(engine.close, batch), intake.answered, over.set, idle.stop):
         closing.callback(callback)
     reader = asyncio.create_task(_read(messages, intake, idle, over))
     reader.add_done_callback(lambda _: events.wake())
