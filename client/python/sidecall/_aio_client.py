@@ -224,13 +224,7 @@ class AsyncClient:
     def _stub(self) -> "ToolServiceAsyncStub":
         # Made late: a channel belongs to the event loop that is running.
         if self._cached_stub is None:
-            target, options = self._connection.target, self._connection.options
-            credentials = self._connection.credentials
-            self._channel = (
-                grpc.aio.insecure_channel(target, options)
-                if credentials is None
-                else grpc.aio.secure_channel(target, credentials, options)
-            )
+            self._channel = self._connection.open_channel()
             self._cached_stub = ToolServiceStub(self._channel)
         return self._cached_stub
 

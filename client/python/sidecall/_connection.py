@@ -3,8 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import grpc
+import grpc.aio
 
 DEFAULT_ENDPOINT = "127.0.0.1:50071"
 DEFAULT_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -13,6 +15,23 @@ _MAX_MESSAGE_VARIABLE = "SIDECALL_MAX_INBOUND_MESSAGE_BYTES"
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """Keywords of those that connect to a sidecar.
+
+    Attributes:
+        token: Sent as a bearer token.
+        credentials: For TLS; None for a plain connection.
+        metadata: Sent with each RPC.
+        max_message_bytes: Largest message sent or received; by default the environment's
+            SIDECALL_MAX_INBOUND_MESSAGE_BYTES, then 16 MiB.
+    """
+
+    token: str | None
+    credentials: grpc.ChannelCredentials | None
+    metadata: Metadata
+    max_message_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +43,14 @@ class Connection:
         options: Channel options.
         metadata: Sent with each RPC.
         credentials: For TLS; None for a plain connection.
+        max_message_bytes: Largest message sent or received.
     """
 
     target: str
     options: tuple[tuple[str, str | int], ...]
     metadata: tuple[tuple[str, str | bytes], ...]
     credentials: grpc.ChannelCredentials | None
+    max_message_bytes: int
 
     @classmethod
     def resolve(
@@ -48,13 +69,21 @@ class Connection:
             ValueError: The endpoint or the message size makes no sense.
         """
         target = _checked(endpoint or environ.get(_ENDPOINT_VARIABLE) or DEFAULT_ENDPOINT)
+        message_bytes = _message_bytes(max_message_bytes, environ)
         authorization = () if token is None else (("authorization", f"Bearer {token}"),)
         return cls(
             target=target,
-            options=_channel_options(target, _message_bytes(max_message_bytes, environ)),
+            options=_channel_options(target, message_bytes),
             metadata=(*metadata, *authorization),
             credentials=credentials,
+            max_message_bytes=message_bytes,
         )
+
+    def open_channel(self) -> grpc.aio.Channel:
+        """Makes a channel of the event loop that is running."""
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(self.target, self.options)
+        return grpc.aio.secure_channel(self.target, self.credentials, self.options)
 
 
 def _checked(endpoint: str) -> str:
