@@ -7,9 +7,9 @@ from sidecall_server.core.call import Approval, Arguments, Asked, Call
 from sidecall_server.core.outcome import ExecutionState, Failure, Reason, Violation, not_started
 from sidecall_server.core.records import PendingApproval
 from sidecall_server.engine.batch import Batch
-from sidecall_server.engine.digests import arguments_digest, call_digest
+from sidecall_server.engine.digests import arguments_digest
 from sidecall_server.engine.ledger import Ledger
-from sidecall_server.engine.log import Entry, Log
+from sidecall_server.engine.log import Log
 from sidecall_server.policy.argument_text import ArgumentsError, parse
 from sidecall_server.policy.build import ToolPolicies
 
@@ -43,9 +43,9 @@ class Approvals:
             return _too_large(call, len(shown))
         text = shown.decode()
         log = self._log(batch)
-        entry = log.entries.get(call.index)
-        if entry is None:
-            entry = log.entries[call.index] = Entry(call_digest(call.request))
+        if log is None:
+            return _no_room(call, self._ledger.retry_after_s)
+        entry = self._ledger.entry(log, call.index, call.request)
         digest = arguments_digest(values)
         asked = entry.approval
         decision = None if asked is None else asked.decision
@@ -68,16 +68,20 @@ class Approvals:
 
     def edits(self, batch: Batch, call: Call) -> str | None:
         """JSON text that a human gave a call that runs; None where it runs as it is."""
-        entry = self._log(batch).entries.get(call.index)
+        log = batch.log
+        entry = None if log is None else log.entries.get(call.index)
         if entry is None or entry.approval is None or entry.approval.decision is None:
             return None
         return entry.approval.decision.arguments
 
-    def _log(self, batch: Batch) -> Log:
+    def _log(self, batch: Batch) -> Log | None:
+        """What is remembered of a batch; None where there is no room."""
         if batch.log is not None:
             return batch.log
         if batch.minted is None:
-            batch.minted = self._ledger.mint(batch.options, secrets.token_urlsafe(16))
+            # Before anybody is asked: what cannot be remembered cannot be decided on.
+            minted = self._ledger.mint(batch.options, secrets.token_urlsafe(16), len(batch.calls))
+            batch.minted = batch.known.log = minted
         return batch.minted
 
 
@@ -86,6 +90,16 @@ def _asked(call: Call, asked: PendingApproval, shown: str, why: str = "") -> Fai
     return not_started(
         Reason.APPROVAL_REQUIRED,
         f"Not run: a person has to approve this call of {call.request.name!r} first.{why}",
+    )
+
+
+def _no_room(call: Call, retry_after_s: float) -> Failure:
+    return Failure(
+        Reason.APPROVAL_REQUIRED,
+        f"Not run: a person has to approve this call of {call.request.name!r} first, and the "
+        "sidecar has no room to remember the question at present. Make the call again later.",
+        ExecutionState.NOT_STARTED,
+        retry_after_s=retry_after_s,
     )
 
 

@@ -19,13 +19,11 @@ from sidecall_server.engine.answering import Answering
 from sidecall_server.engine.attempts import refuse_waiting
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.bugs import internal_error
-from sidecall_server.engine.digests import call_digest
 from sidecall_server.engine.entrance import Entrance
 from sidecall_server.engine.expiry import expire
 from sidecall_server.engine.intake import take_in
 from sidecall_server.engine.lanes import Lanes
 from sidecall_server.engine.ledger import Known, Ledger
-from sidecall_server.engine.log import Entry
 from sidecall_server.engine.registry import Registry
 from sidecall_server.engine.runner import Runner
 from sidecall_server.engine.sessions import Sessions, SessionStatistics
@@ -140,9 +138,9 @@ class Engine:
                 # Accepted is accepted: what was started ends, and nothing else starts.
                 batch.cancel_waiting(Reason.INTERNAL, internal_error("taking a batch in"))
             await batch.done
+            await self.remember(batch)
         finally:
             self.close(batch)
-        await self.remember(batch)
         return batch
 
     async def look_up(
@@ -176,10 +174,10 @@ class Engine:
         )
 
     async def remember(self, batch: Batch) -> None:
-        """Makes what has become of a batch durable, before it is answered."""
+        """Makes what has become of a batch durable, before it is closed and answered."""
         if batch.minted is not None:
             for index, call in list(batch.calls.items()):
-                entry = batch.minted.entries.setdefault(index, Entry(call_digest(call.request)))
+                entry = self.ledger.entry(batch.minted, index, call.request)
                 policies = batch.tools.get(call.request.name)
                 entry.is_repeatable = policies is not None and policies.is_repeatable
                 if call.outcome is not None:

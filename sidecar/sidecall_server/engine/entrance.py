@@ -245,7 +245,7 @@ class Entrance:
             return
         digest = arguments_digest(values)
         if not self._ledger.has_room_for_key(call.options, call.request, batch.known.keys):
-            batch.finish_unplaced(call, _NO_ROOM_FOR_KEY)
+            batch.finish_unplaced(call, _no_room_for_key(self._ledger.retry_after_s))
             return
         log = self._ledger.key_log(call.options, call.request, digest, batch.known.keys)
         if log.entries[0].digest != digest:
@@ -426,11 +426,6 @@ def _calls_of(flow: Flow) -> int:
     return len(flow.waiting)
 
 
-_NO_ROOM_FOR_KEY = not_started(
-    Reason.TOOL_UNAVAILABLE,
-    "Not run: as many requests and idempotency keys are remembered as there is room for, and "
-    "none of them may be forgotten yet. The call may be made later, or without a key.",
-)
 _DRAINING = not_started(Reason.DRAINING, "The sidecar is shutting down.")
 
 
@@ -446,6 +441,16 @@ def _leave_lane(flow: Flow, call: Call) -> None:
 
 def _seconds(time_ns: int) -> str:
     return f"{time_ns / 1e9:.0f} s" if time_ns >= 10**10 else f"{time_ns / 1e9:.2g} s"
+
+
+def _no_room_for_key(retry_after_s: float) -> Failure:
+    return Failure(
+        Reason.TOOL_UNAVAILABLE,
+        "Not run: as many requests and idempotency keys are remembered as there is room for, and "
+        "none of them may be forgotten yet. The call may be made later, or without a key.",
+        ExecutionState.NOT_STARTED,
+        retry_after_s=retry_after_s,
+    )
 
 
 def _key_reused(call: Call) -> Failure:

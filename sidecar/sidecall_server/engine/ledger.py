@@ -209,24 +209,34 @@ class Ledger:
         entry = log.entries.get(index)
         return self._logs.enter(log, index, digest) if entry is None else entry
 
-    def mint(self, options: BatchOptions, request_id: str) -> Log:
-        """A log for a batch that came without an id; nobody can find it before `adopt`."""
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds after which there may be room where there is none."""
+        return self._logs.retry_after_s
+
+    def mint(self, options: BatchOptions, request_id: str, call_count: int) -> Log | None:
+        """A log for a batch that came without an id; None where there is no room.
+
+        It is in use, and only once it is adopted a later send finds it.
+        """
+        if not self._logs.has_room(options.identity, 1 + call_count):
+            return None
         scope = Scope(ScopeKind.REQUEST, options.identity, "", request_id)
-        return Log(scope, options_digest(options))
+        log = self._logs.add(Log(scope, options_digest(options)))
+        self._logs.hold(log)
+        return log
+
+    def entry(self, log: Log, index: int, request: ToolCall) -> Entry:
+        """What is known of a call; an entry is made where there is none."""
+        entry = log.entries.get(index)
+        return self._logs.enter(log, index, call_digest(request)) if entry is None else entry
 
     def adopt(self, log: Log) -> None:
         """Makes a log that was minted known under its id."""
-        for entry in log.entries.values():
-            log.recount(entry)
-        if not self._logs.has_room(log.scope.identity, log.marks):
-            # Who approves learns that it is not known any more, and nothing runs.
-            _log.warning("no room: calls that wait for approval cannot be approved")
-            return
-        self._logs.add(log)
         self.accept(log)
         for index, entry in log.entries.items():
+            self._logs.recount(log, entry)
             self._put(log.scope, index, entry.record())
-        self._logs.tidy()
 
     def key_log(
         self, options: BatchOptions, request: ToolCall, digest: bytes, keys: dict[Scope, Log]

@@ -1,5 +1,6 @@
 """The logs that are in memory, and which of them go when there is no room."""
 
+import logging
 from collections import OrderedDict
 
 from sidecall_server.core.defaults import Limits
@@ -8,8 +9,13 @@ from sidecall_server.core.records import Scope
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.log import ENTRY_BYTES, Entry, Log
 
+_log = logging.getLogger("sidecall.engine")
+
 _RETRY_S = 1.0
 """Seconds, at least, after which there may be room."""
+
+_WARN_NS = 10_000_000_000
+"""Time between two warnings that there is no room."""
 
 
 class _Owner:
@@ -36,7 +42,8 @@ class Remembered:
 
     Where bytes are short, outcomes are dropped, of the log used least recently of the
     identity that holds most; that a call was started stays until its time is over. Where
-    even that is too much, new ids are refused, of an identity that has half of them first.
+    even that is too much, new ids are refused: an identity takes at most half of what the
+    others leave, so that whoever comes next finds room.
 
     Attributes:
         is_durable: Whether what is forgotten is found again elsewhere; then logs go as a
@@ -52,6 +59,7 @@ class Remembered:
         self._max_marks = limits.max_remembered_bytes // ENTRY_BYTES
         self._clock = clock
         self._marks = 0
+        self._warn_ns = 0
         self._logs: OrderedDict[Scope, Log] = OrderedDict()  # the one used last at the end
         self._owners: dict[str, _Owner] = {}
         self._in_use: dict[Scope, Log] = {}
@@ -158,31 +166,62 @@ class Remembered:
         self.tidy()
         self._put_down_landed()
         owner = self._owners.get(identity)
-        largest = sorted(self._owners.values(), key=lambda other: other.marks, reverse=True)
-        for other in [*([] if owner is None else [owner]), *largest]:
-            while other.spare and not self._fits(identity, marks):
-                self.forget(next(iter(other.spare.values())))
-        return self._fits(identity, marks)
+        if owner is not None:
+            self._forget_spare(owner, identity, marks)
+        for other in sorted(self._owners.values(), key=lambda other: other.marks, reverse=True):
+            # Who has less than the one that asks keeps it.
+            if other.marks > self._marks_of(identity) + marks:
+                self._forget_spare(other, identity, marks)
+        has_room = self._fits(identity, marks)
+        if not has_room:
+            self._warn()
+        return has_room
 
     def check_room(self, identity: str, marks: int) -> None:
         """Raises Rejection where there is no room for a new request."""
         if self.has_room(identity, marks):
             return
-        oldest = next(iter(self._logs.values()), None)
-        left_ns = 0 if oldest is None else oldest.used_ns - self._oldest_ns()
         raise Rejection(
             RejectionReason.REQUEST_MEMORY_FULL,
             "request_id: as many requests are remembered as there is room for, and none of them "
             "may be forgotten yet. Nothing was run; send the batch later, or without an id.",
             "request_id",
-            max(_RETRY_S, left_ns / 1e9),
+            self.retry_after_s,
         )
 
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds after which there may be room where there is none."""
+        oldest = next(iter(self._logs.values()), None)
+        left_ns = 0 if oldest is None else oldest.used_ns - self._oldest_ns()
+        return max(_RETRY_S, left_ns / 1e9)
+
     def _fits(self, identity: str, marks: int) -> bool:
+        mine = self._marks_of(identity)
+        others = self._marks - mine
+        return mine + marks <= (self._max_marks - others) // 2
+
+    def _marks_of(self, identity: str) -> int:
         owner = self._owners.get(identity)
-        mine = 0 if owner is None else owner.marks
-        # One that sends more than is good for it must not keep the others out.
-        return self._marks + marks <= self._max_marks and mine + marks <= self._max_marks // 2
+        return 0 if owner is None else owner.marks
+
+    def _forget_spare(self, owner: _Owner, identity: str, marks: int) -> None:
+        """Forgets what an owner may lose, until so many marks fit for an identity."""
+        while owner.spare and not self._fits(identity, marks):
+            self.forget(next(iter(owner.spare.values())))
+
+    def _warn(self) -> None:
+        now_ns = self._clock.now_ns()
+        if now_ns < self._warn_ns:
+            return
+        self._warn_ns = now_ns + _WARN_NS
+        _log.warning(
+            "no room to remember more: new request ids, idempotency keys and questions for "
+            "approval are refused; %d calls and requests of %d callers are remembered; "
+            "max_remembered_bytes and request_retention bound them",
+            self._marks,
+            len(self._owners),
+        )
 
     def _make_room(self) -> None:
         self._put_down_landed()

@@ -298,8 +298,8 @@ async def stream(engine: Engine, calls: list[ToolCall], **options: Any) -> Batch
     await intake.seal(len(calls))
     await settle()
     assert batch.done.done()
-    engine.close(batch)
     await engine.remember(batch)
+    engine.close(batch)
     return batch
 
 
