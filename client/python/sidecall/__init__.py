@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from sidecall._errors import ResultError as ResultError
     from sidecall._errors import ToolDefinitionError as ToolDefinitionError
     from sidecall._errors import ToolError as ToolError
+    from sidecall._host import ToolHost as ToolHost
     from sidecall._lifespan import Lifespan as Lifespan
     from sidecall._lifespan import lifespan as lifespan
+    from sidecall._loader import ToolLoadError as ToolLoadError
     from sidecall._parts import File as File
     from sidecall._parts import Image as Image
     from sidecall._parts import Link as Link
@@ -70,6 +72,8 @@ _MODULES = {
     "ToolContext": "sidecall._context",
     "ToolDefinitionError": "sidecall._errors",
     "ToolError": "sidecall._errors",
+    "ToolHost": "sidecall._host",
+    "ToolLoadError": "sidecall._loader",
     "ToolNames": "sidecall._tool_formats",
     "ToolResult": "sidecall.v1.execution_pb2",
     "approve": "sidecall._approvals",

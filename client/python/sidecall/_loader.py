@@ -82,15 +82,28 @@ def load_source(name: str, modules: Modules | None = None) -> LoadedSource:
         if is_path(name):
             _require_file(name)
         module = modules.load(name)
-        tools = tuple(tools_in(module))
-        if not tools:
-            raise ToolLoadError(f"{name}: no tools in it; mark functions with @tool")
-        for tool in tools:
-            try:
-                tool.parameters  # noqa: B018  resolves forward references
-            except ToolDefinitionError as error:
-                raise ToolLoadError(f"{name}: {error} ({tool.location})") from error
-        return LoadedSource(name, tools, _lifespan_in(name, module), text_of(module))
+        return source_of(name, module)
+
+
+def source_of(name: str, module: ModuleType) -> LoadedSource:
+    """The tools and the lifespan of a module that was loaded.
+
+    Args:
+        name: What to call it.
+        module: The module.
+
+    Raises:
+        ToolLoadError: It holds no tool, or a tool that cannot be used.
+    """
+    tools = tuple(tools_in(module))
+    if not tools:
+        raise ToolLoadError(f"{name}: no tools in it; mark functions with @tool", name)
+    for tool in tools:
+        try:
+            tool.parameters  # noqa: B018  resolves forward references
+        except ToolDefinitionError as error:
+            raise ToolLoadError(f"{name}: {error} ({tool.location})", name) from error
+    return LoadedSource(name, tools, _lifespan_in(name, module), text_of(module))
 
 
 def check_names(sources: Sequence[LoadedSource]) -> None:
@@ -177,6 +190,7 @@ def _lifespan_in(name: str, module: ModuleType) -> Lifespan | None:
     if len(found) > 1:
         raise ToolLoadError(
             f"{name}: {len(found)} functions are marked with @lifespan; one can open all "
-            "(contextlib.AsyncExitStack holds several resources)"
+            "(contextlib.AsyncExitStack holds several resources)",
+            name,
         )
     return next(iter(found.values()), None)
