@@ -121,6 +121,11 @@ class Host:
         """Attempts that it takes at present."""
         return self.max_concurrency - len(self.in_hand) if self.is_open else 0
 
+    @property
+    def slots(self) -> int:
+        """Attempts that may run here."""
+        return self.max_concurrency if self.is_open else len(self.in_hand)
+
     def take(self, attempt: HostedAttempt) -> None:
         """Gets an attempt; it is sent when the stream has room."""
         self._last_id += 1
@@ -175,8 +180,8 @@ class Offer:
 
     @property
     def max_concurrency(self) -> int:
-        """Slots of all its hosts."""
-        return sum(host.max_concurrency for host in self.hosts if host.is_open)
+        """Slots of all its hosts; of those that drain, what they still have."""
+        return sum(host.slots for host in self.hosts)
 
     def best_host(self) -> Host | None:
         """The open host with the most free slots; None without one."""
