@@ -20,7 +20,8 @@ VALUES = st.recursive(
 CONTAINERS = st.lists(VALUES, max_size=25) | st.dictionaries(TEXT, VALUES, max_size=25)
 BUDGETS = st.integers(0, 3_000)
 
-_CUT_TEXT = re.compile(r"(.*)\n\[\.\.\. \d+ of \d+ bytes cut \.\.\.\]\n(.*)", re.DOTALL)
+_MARKERS = r"\n\[\.\.\. \d+ of \d+ bytes cut \.\.\.\]\n|\[\.\.\.\]"
+_CUT_TEXT = re.compile(rf"(.*)(?:{_MARKERS})(.*)", re.DOTALL)
 _ITEMS = re.compile(r"\.\.\. (\d+) of (\d+) items left out")
 _KEYS = re.compile(r"(\d+) of (\d+) keys left out")
 

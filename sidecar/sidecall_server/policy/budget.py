@@ -8,6 +8,13 @@ _MARKER = "\n[... {cut} of {size} bytes cut ...]\n"
 MARKER_BYTES = 64
 """Bytes that the marker takes at most."""
 
+USEFUL_BYTES = 256
+"""What of a text should be kept at least: less says little."""
+
+_SHORT_BYTES = 512
+_SHORT_MARKER = "[...]"
+"""Stands in short texts, of which the other one would take too much."""
+
 
 def utf8_bytes(text: str) -> int:
     """What a text takes as UTF-8, lone surrogates escaped."""
@@ -81,9 +88,19 @@ def cut(text: str, max_bytes: int) -> str:
     data = text.encode("utf-8", "backslashreplace")
     if len(data) <= max_bytes:
         return text
-    keep = max(0, max_bytes - MARKER_BYTES)
+    keep, marker = max_bytes - len(_SHORT_MARKER), _SHORT_MARKER
+    if len(data) > _SHORT_BYTES or max_bytes < MARKER_BYTES:
+        keep = max(0, max_bytes - MARKER_BYTES)
+        marker = _MARKER.format(cut=len(data) - keep, size=len(data))
     head, tail = keep - keep // 3, keep // 3
-    marker = _MARKER.format(cut=len(data) - keep, size=len(data))
     start = data[:head].decode("utf-8", "ignore")
     end = data[len(data) - tail :].decode("utf-8", "ignore") if tail else ""
     return start + marker + end
+
+
+def begin(text: str, max_bytes: int) -> str:
+    """Keeps the head of a text that is repeated elsewhere, in at most so many bytes."""
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= max_bytes:
+        return text
+    return data[: max(0, max_bytes - 3)].decode("utf-8", "ignore") + "..."

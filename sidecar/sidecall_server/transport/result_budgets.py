@@ -1,8 +1,9 @@
 """Fitting results into the budgets of their tool and of their batch.
 
-Texts are cut, the largest first, and to the same size. Images, files and links count as
-what they take, and are left out as a whole where they are among the largest. What a human
-decides on is never cut: nobody approves what cannot be seen.
+Texts are cut, the largest first, and to the same size, but to less than says anything only
+where all else has gone that is said elsewhere. Images, files and links count as what they
+take, and are left out as a whole where they are among the largest. What a human decides on
+is never cut: nobody approves what cannot be seen.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,17 +11,26 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from sidecall.v1 import execution_pb2
-from sidecall_server.policy.budget import MARKER_BYTES, Sizes, common_cap, utf8_bytes
+from sidecall_server.policy.budget import (
+    MARKER_BYTES,
+    USEFUL_BYTES,
+    Sizes,
+    common_cap,
+    utf8_bytes,
+)
 from sidecall_server.policy.json_budget import cut_result
 from sidecall_server.transport.result_parts import (
     LEFT_OUT_BYTES,
     leave_out,
     put_content_for_texts,
 )
-from sidecall_server.transport.status import thin_status
+from sidecall_server.transport.status import short_content, thin_status
 
 _FRAME_BYTES = 16
 """About what the lengths around a result and its content take."""
+
+_SHORT_CONTENT_BELOW_BYTES = 80
+"""Room below which a failure says no more than its reason."""
 
 _NOT_ASKED = (
     "Not run: a person has to approve this call of {name!r} first, and its arguments do not fit "
@@ -43,14 +53,14 @@ def fit_result(result: Result, max_bytes: int) -> None:
 def fit(results: Sequence[Result], max_bytes: int) -> Iterator[None]:
     """Cuts results so that they take at most `max_bytes` together, in short steps.
 
-    First contents and parts, the largest first; where that is not enough, what statuses say
-    beside their reason, since the content says it as well; and at last whole questions to
-    humans, the largest first.
+    First contents and parts, the largest first; where that leaves too little of contents,
+    what statuses say beside their reason and what parts hold, since the content says it as
+    well; and at last whole questions to humans, the largest first.
     """
     sizes: list[_Sizes] = []
     yield from _measure(results, sizes)
     for make_smaller in (_thin, _strip):
-        if _least_bytes(sizes) <= max_bytes:
+        if _least_bytes(sizes, USEFUL_BYTES) <= max_bytes:
             break
         yield
         for result in results:
@@ -163,10 +173,12 @@ class _Plan:
         return plan
 
 
-def _least_bytes(sizes: Sequence[_Sizes]) -> int:
-    """What results take when all texts are cut to the marker, and large parts left out."""
+def _least_bytes(sizes: Sequence[_Sizes], text_bytes: int = MARKER_BYTES) -> int:
+    """What results take when all texts are cut to so much, and large parts left out."""
     return sum(
-        item.fixed + len(item.texts) * MARKER_BYTES + len(item.large_parts) * LEFT_OUT_BYTES
+        item.fixed
+        + sum(max(MARKER_BYTES, min(size, text_bytes)) for size in item.texts)
+        + len(item.large_parts) * LEFT_OUT_BYTES
         for item in sizes
     )
 
@@ -177,7 +189,8 @@ def _apply(result: Result, sizes: _Sizes, cap: int | None, left_out: Sequence[in
     if cap is None:
         return
     if sizes.content > cap:
-        result.content = cut_result(result.content, cap)
+        brief = short_content(result) if cap < _SHORT_CONTENT_BELOW_BYTES else ""
+        result.content = brief or cut_result(result.content, cap)
         result.truncated = True
         if sizes.in_parts:
             put_content_for_texts(result)
@@ -212,6 +225,10 @@ def _thin(result: Result) -> None:
 def _strip(result: Result) -> None:
     """Leaves out all that the content says as well, and earlier attempts."""
     if result.parts:
+        blobs = [place for place, part in enumerate(result.parts) if part.HasField("blob")]
+        if blobs:
+            # The content must not tell of a file as if it were there.
+            leave_out(result, blobs)
         del result.parts[:]
         result.truncated = True
     del result.failed_attempts[:]

@@ -4,6 +4,7 @@ from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
+from sidecall.v1 import execution_pb2
 from sidecall_server.core.outcome import Failure
 from sidecall_server.core.rejection import Rejection
 from sidecall_server.policy import budget
@@ -41,10 +42,25 @@ def thin_status(status: status_pb2.Status) -> None:
     """Keeps of a status what machines need: code, reason and retry delay."""
     if not status.code:
         return
-    status.message = budget.cut(status.message, MIN_STATUS_MESSAGE_BYTES)
+    status.message = budget.begin(status.message, MIN_STATUS_MESSAGE_BYTES)
     kept = [d for d in status.details if not d.Is(error_details_pb2.BadRequest.DESCRIPTOR)]
     del status.details[:]
     status.details.extend(kept)
+
+
+def short_content(result: execution_pb2.ToolResult) -> str:
+    """What the content of a failure says at least; empty where a result is none."""
+    info = error_details_pb2.ErrorInfo()
+    if not any(detail.Unpack(info) for detail in result.status.details):
+        return ""
+    return f"{_BEGINNINGS[result.execution_state]}: {info.reason}; cut for lack of room."
+
+
+_BEGINNINGS = {
+    execution_pb2.EXECUTION_STATE_NOT_STARTED: "Not run",
+    execution_pb2.EXECUTION_STATE_COMPLETED: "Failed",
+    execution_pb2.EXECUTION_STATE_UNKNOWN: "May have run",
+}
 
 
 def rejection_status(rejection: Rejection) -> status_pb2.Status:

@@ -23,11 +23,12 @@ from sidecall_server.core.outcome import (
     Success,
     TextPart,
 )
-from sidecall_server.policy.budget import Sizes
+from sidecall_server.policy.budget import MARKER_BYTES, Sizes
 from sidecall_server.transport import result_budgets
 from sidecall_server.transport.result_budgets import fit, fit_result
 from sidecall_server.transport.result_parts import LEFT_OUT_BYTES, leave_out
 from sidecall_server.transport.results import fill_result
+from sidecall_server.transport.status import thin_status
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -280,3 +281,74 @@ def test_what_is_left_out_takes_no_more_than_is_planned_for(letter: str) -> None
         leave_out(result, [0])
         assert result.ByteSize() - bare <= LEFT_OUT_BYTES
         assert "too large" in result.content
+
+
+def dependants(count: int, message: str = "") -> list[ToolResult]:
+    text = (
+        message
+        or "Not run: it depends on the call @1 of 'wire', which has no result (TOOL_FAILED)."
+    )
+    failure = Failure(
+        Reason.DEPENDENCY_FAILED,
+        text,
+        ExecutionState.NOT_STARTED,
+        metadata={"call_index": "0", "reason": "TOOL_FAILED"},
+    )
+    return [result_of(failure) for _ in range(count)]
+
+
+def test_what_is_said_twice_goes_before_short_texts_are_cut() -> None:
+    results = dependants(100, "It says what to do. " * 9)
+    whole = results[0].content
+    fitted(results, size_of(results) - 100 * 100)
+    assert {result.content for result in results} == {whole}
+    assert {reason_of(result) for result in results} == {"DEPENDENCY_FAILED"}
+
+
+def test_a_status_that_is_thinned_still_begins_with_what_happened() -> None:
+    results = dependants(100)
+    fitted(results, size_of(results) - 100 * 10)
+    for result in results:
+        assert result.status.message.startswith("Not run: it depends on the call @1")
+        assert result.status.message.endswith("...")
+        assert len(result.status.message) <= 64
+
+
+@pytest.mark.parametrize("room", [65, 70, 79])
+def test_a_failure_that_has_little_room_says_its_reason(room: int) -> None:
+    results = dependants(100, "It says what to do. " * 9)
+    for result in results:
+        thin_status(result.status)
+    fixed = size_of(results) - 100 * len(results[0].content)
+    fitted(results, fixed + 100 * (room + 16))
+    assert size_of(results) <= fixed + 100 * (room + 16)
+    contents = {result.content for result in results}
+    assert contents == {"Not run: DEPENDENCY_FAILED; cut for lack of room."}
+    assert all(result.truncated for result in results)
+
+
+@pytest.mark.parametrize(
+    ("state", "begin"),
+    [
+        (ExecutionState.NOT_STARTED, "Not run: "),
+        (ExecutionState.COMPLETED, "Failed: "),
+        (ExecutionState.UNKNOWN, "May have run: "),
+    ],
+)
+@pytest.mark.parametrize("reason", Reason)
+def test_what_a_failure_says_at_least(state: ExecutionState, begin: str, reason: Reason) -> None:
+    result = result_of(Failure(reason, "x" * 500, state))
+    fitted([result], 100)
+    assert result.content == f"{begin}{reason.name}; cut for lack of room."
+    assert len(result.content) <= MARKER_BYTES
+
+
+def test_an_image_that_is_left_out_is_said_to_be_however_little_room_there_is() -> None:
+    result = result_of(["Here it is", image(2_008), Link("https://example.org/x")])
+    fitted([result], 300)
+    assert kinds(result) == []
+    assert result.truncated
+    assert result.content == (
+        "Here it is\n[image/png, 2008 bytes; left out because it is too large]\n"
+        "[link: https://example.org/x]"
+    )
