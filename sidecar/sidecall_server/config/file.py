@@ -229,8 +229,10 @@ class _Reader:
     def _expect(self, where: str, node: Node) -> None:
         """Reads the tools that an application is expected to offer."""
         written = node.value if isinstance(node.value, dict) else {}
-        for key in written.keys() - {"name", "tools"}:
-            self._findings.unknown(node.keys[key], ("tools", "host", key), ["name", "tools"])
+        if unknown := written.keys() - {"name", "tools"}:
+            for key in unknown:
+                self._findings.unknown(node.keys[key], ("tools", "host", key), ["name", "tools"])
+            return
         name, tools = (written.get(key, _NOTHING) for key in ("name", "tools"))
         if not isinstance(name.value, str) or not name.value.strip():
             self._findings.add(node.place, f"{where}: must have the name of an application")

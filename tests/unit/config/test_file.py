@@ -134,6 +134,18 @@ def test_limits_that_tools_share(read: Read) -> None:
         ("tools: [{}]", "1:9: tools[0]: must have exactly one kind"),
         ("tools: [{python: a.py, mcp: {}}]", "1:9: tools[0]: must have exactly one kind"),
         ("tools: [{python: 3}]", "1:18: tools[0].python: must be a file or a module, not 3"),
+        ("tools: [{host: a}]", "1:16: tools[0].host: must have the name of an application"),
+        ("tools: [{host: {name: a}}]", "1:16: tools[0].host: must have a list of tools"),
+        (
+            "tools: [{host: {name: a, tools: [b, 1]}}]",
+            "1:37: tools[0].host.tools[1]: must be a tool's name, not 1",
+        ),
+        ("tools: [{host: {name: a, tools: [b c]}}]", "1:34: tools[0].host.tools[0]: 'b c' is not"),
+        (
+            "tools: [{host: {name: a, tools: [b]}}, {host: {name: c, tools: [b]}}]",
+            "1:65: tools[1].host.tools[0]: 'b' stands twice",
+        ),
+        ("tools: [{host: {name: a, tool: [b]}}]", "1:26: tools.host.tool: unknown key; did you"),
         ("tools: [{pyhton: a.py}]", "1:10: tools[0].pyhton: unknown kind; did you mean python?"),
         (
             "tools: [{openapi: {}}]",
