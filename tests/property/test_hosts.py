@@ -95,6 +95,8 @@ class World:
 
 async def play(steps: list[tuple[str, object]]) -> None:
     world = World()
+    for _ in range(2):
+        world.attach(("read", "pay"))
     for name, what in steps:
         if name == "attach":
             world.attach(what)  # type: ignore[arg-type]  # as the strategy says
