@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from sidecall_server.core.call import Call
+from sidecall_server.core.call import Approval, Call
 from sidecall_server.core.outcome import ExecutionState, Failure, Outcome
 from sidecall_server.engine.effects import may_have_happened
 from sidecall_server.engine.log import Log
@@ -40,6 +40,19 @@ def known_instead(call: Call, outcome: Outcome, log: Log, tools: ToolTable) -> O
     if entry is not None and entry.flight is not None and entry.flight.leader is not call:
         return may_have_started(outcome, call, tools) if entry.flight.has_started else outcome
     return replayed(call, log, tools) or outcome
+
+
+def decision_before(call: Call, log: Log) -> Approval | None:
+    """The decision on a call that holds although its batch brings another one."""
+    entry = log.entries.get(call.index)
+    asked = None if entry is None else entry.approval
+    if asked is None or asked.decision is None:
+        return None
+    held, brought = asked.decision, call.options.approvals.get(asked.id)
+    if brought is None:
+        return None
+    is_same = (held.approved, held.arguments) == (brought.approved, brought.arguments)
+    return None if is_same else held
 
 
 def may_have_started(failure: Failure, call: Call, tools: ToolTable) -> Failure:

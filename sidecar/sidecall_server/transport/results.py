@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sidecall.v1 import execution_pb2, tool_service_pb2
-from sidecall_server.core.call import BlockCause, Call, ToolCall
+from sidecall_server.core.call import Approval, BlockCause, Call, ToolCall
 from sidecall_server.core.outcome import (
     EMPTY_CONTENT,
     ExecutionState,
@@ -74,7 +74,8 @@ def _most_bytes(request: ToolCall, call: Call | None) -> int:
     if call is None or type(outcome) is not Success or outcome.parts or call.failed_attempts:
         return 0
     texts = len(outcome.text) + len(request.id) + len(request.name)
-    return 0 if call.asked is not None else _MAX_CHARACTER_BYTES * texts + _MAX_OTHER_BYTES
+    is_longer = call.asked is not None or call.decided_before is not None
+    return 0 if is_longer else _MAX_CHARACTER_BYTES * texts + _MAX_OTHER_BYTES
 
 
 async def _total_bytes(results: Sequence[execution_pb2.ToolResult], slices: Slices) -> int:
@@ -150,6 +151,8 @@ def fill_result(
             _fill_blocked(timing, call.blocked_ns)
         if call.failed_attempts or call.replayed or call.coalesced or call.asked is not None:
             _fill_history(result, call)
+        if call.decided_before is not None:
+            result.content += _decided_before(call.decided_before)
         if max_bytes is not None and result.ByteSize() > max_bytes:
             fit_result(result, max_bytes)
     except Exception:
@@ -179,6 +182,12 @@ def _failure_of(call: Call) -> Failure:
     if not isinstance(call.outcome, Failure):
         raise TypeError(f"{call!r} is not final")
     return call.outcome
+
+
+def _decided_before(decision: Approval) -> str:
+    what = "approved" if decision.approved else "rejected"
+    by = f" by {decision.decided_by}" if decision.decided_by else ""
+    return f"\n[This call was {what}{by} before; the later decision was not taken.]"
 
 
 def _fill_blocked(timing: execution_pb2.CallTiming, blocked_ns: Mapping[BlockCause, int]) -> None:
