@@ -86,8 +86,8 @@ func (chatCompletions) open(ctx context.Context, p provider, body Item) eventStr
 		return failedStream{err}
 	}
 	params := param.Override[openai.ChatCompletionNewParams](text)
-	return rawStream[openai.ChatCompletionChunk]{
-		p.client.Chat.Completions.NewStreaming(ctx, params, p.options...),
+	return &rawStream[openai.ChatCompletionChunk]{
+		stream: p.client.Chat.Completions.NewStreaming(ctx, params, p.options...),
 	}
 }
 

@@ -84,7 +84,7 @@ func (l *Loop) start(ctx context.Context, begin func()) (*Result, error) {
 		return result, nil
 	}
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("chat: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("chat: %w", ctx.Err())
 	}
 	if hookErr := l.emitter.report(ctx, l.turn, err); hookErr != nil {
 		err = hookErr

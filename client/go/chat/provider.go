@@ -2,6 +2,7 @@ package chat
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/openai/openai-go/v3"
@@ -23,12 +24,21 @@ type eventStream interface {
 
 type rawEvent interface{ RawJSON() string }
 
-type rawStream[E rawEvent] struct{ stream *ssestream.Stream[E] }
+type rawStream[E rawEvent] struct {
+	stream *ssestream.Stream[E]
+	begun  bool
+}
 
-func (s rawStream[E]) next() (Item, bool, error) {
+func (s *rawStream[E]) next() (Item, bool, error) {
 	if !s.stream.Next() {
-		return nil, false, s.stream.Err()
+		err := s.stream.Err()
+		var reported *ssestream.StreamError
+		if err != nil && s.begun && !errors.As(err, &reported) {
+			err = &ModelError{Message: fmt.Sprintf("the model's stream broke off: %v", err), cause: err}
+		}
+		return nil, false, err
 	}
+	s.begun = true
 	event, err := decodeItem(s.stream.Current().RawJSON())
 	if err != nil {
 		return nil, false, modelError("the model's stream holds what is no JSON object: %v", err)
@@ -36,7 +46,7 @@ func (s rawStream[E]) next() (Item, bool, error) {
 	return event, true, nil
 }
 
-func (s rawStream[E]) close() { _ = s.stream.Close() } // All that matters was read before.
+func (s *rawStream[E]) close() { _ = s.stream.Close() } // All that matters was read before.
 
 // bodyOf writes a request. The library's types would lose what they do not know.
 func bodyOf(body Item) (json.RawMessage, error) {

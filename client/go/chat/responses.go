@@ -46,8 +46,8 @@ func (responses) open(ctx context.Context, p provider, body Item) eventStream {
 		return failedStream{err}
 	}
 	params := param.Override[openairesponses.ResponseNewParams](text)
-	return rawStream[openairesponses.ResponseStreamEventUnion]{
-		p.client.Responses.NewStreaming(ctx, params, p.options...),
+	return &rawStream[openairesponses.ResponseStreamEventUnion]{
+		stream: p.client.Responses.NewStreaming(ctx, params, p.options...),
 	}
 }
 
