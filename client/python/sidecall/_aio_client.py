@@ -52,7 +52,9 @@ class AsyncClient:
         retries: How often an RPC is sent again where that certainly runs no call twice: it
             started nothing, or has a `request_id` that the sidecar knows, or refuses where it
             was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds, which by
-            default outlasts a restart; RPCs end at their timeout all the same.
+            default outlasts a restart; RPCs end at their timeout all the same, and at once
+            where the sidecar asks for a pause of more than 5 seconds
+            (`SidecallError.retry_after_s`).
 
     Raises:
         ValueError: An argument or a variable makes no sense.

@@ -11,6 +11,10 @@ from sidecall._rpc_errors import SidecallError
 DEFAULT_RETRIES = 6
 """A sidecar that restarts serves again within their pauses, 2.5 to 5 seconds together."""
 
+LONGEST_WAIT_S = 5.0
+"""A sidecar that asks for a longer pause before the next attempt gets none: whether to wait
+so long is the caller's choice, who may have other things to do."""
+
 _INITIAL_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 2.0
 
@@ -77,6 +81,8 @@ class Attempts:
         return delay if remaining is None or delay < remaining else None
 
     def _may_repeat(self, error: SidecallError) -> bool:
+        if error.retry_after_s is not None and error.retry_after_s > LONGEST_WAIT_S:
+            return False
         return is_transient(error) and (error.not_started or self.repeatable)
 
 

@@ -205,8 +205,9 @@ async def test_retry_after_is_told(call: AnyClient, service: FakeToolService) ->
     full = RpcFailure(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_BATCHES", retry_after_s=90)
     service.failures["ExecuteBatch"] = [full]
     with pytest.raises(SidecallError) as caught:
-        await call("execute_batch", [], timeout=30)
+        await asyncio.wait_for(call("execute_batch", []), 30)
     assert caught.value.retry_after_s == 90
+    assert len(service.batches) == 1
 
 
 async def test_a_deadline_that_passes_leaves_the_outcome_open(

@@ -1,7 +1,7 @@
 import grpc
 import pytest
 
-from sidecall._retry import DEFAULT_RETRIES, Attempts
+from sidecall._retry import DEFAULT_RETRIES, LONGEST_WAIT_S, Attempts
 from sidecall._rpc_errors import SidecallError
 
 
@@ -57,6 +57,13 @@ def test_other_codes_are_final() -> None:
 def test_the_sidecars_delay_is_honoured() -> None:
     delay_s = Attempts(3, None, jitter=lambda: 0.0).delay_s(unavailable(retry_after_s=1.5))
     assert delay_s == pytest.approx(1.55)
+
+
+def test_a_long_wait_is_the_callers_own() -> None:
+    assert Attempts(3, None).delay_s(unavailable(retry_after_s=LONGEST_WAIT_S)) is not None
+    error = unavailable(retry_after_s=LONGEST_WAIT_S + 0.1)
+    assert Attempts(3, None).delay_s(error) is None
+    assert Attempts(3, 3600.0).delay_s(error) is None
 
 
 def test_no_attempt_begins_after_the_deadline() -> None:
