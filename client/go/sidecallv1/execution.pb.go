@@ -475,8 +475,9 @@ type ToolResult struct {
 	// Whether the result is that of an identical call in flight or of the cache.
 	Coalesced bool `protobuf:"varint,11,opt,name=coalesced,proto3" json:"coalesced,omitempty"`
 	// Id under which a human can decide on the call: set while it waits for one (reason
-	// APPROVAL_REQUIRED), unless it waits behind another call that does, or its
-	// approval_arguments did not fit into the response. Feature "approvals".
+	// APPROVAL_REQUIRED), unless it waits behind another call that does, its
+	// approval_arguments did not fit into the response, or the sidecar has no room to
+	// remember the question (with RetryInfo). Feature "approvals".
 	ApprovalId string `protobuf:"bytes,12,opt,name=approval_id,json=approvalId,proto3" json:"approval_id,omitempty"`
 	// Attempts that failed and were followed by another one, in order.
 	FailedAttempts []*FailedAttempt `protobuf:"bytes,13,rep,name=failed_attempts,json=failedAttempts,proto3" json:"failed_attempts,omitempty"`
@@ -1255,7 +1256,7 @@ func (x *Link) GetName() string {
 
 // Approval is a human's decision on one call. It is sent with the same request_id and
 // the same calls as the batch whose result has the approval_id. The first decision on
-// an id holds.
+// an id holds; the content of the result ends with it where another one follows.
 type Approval struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// ToolResult.approval_id of the call.

@@ -448,7 +448,9 @@ type ExecuteBatchRequest struct {
 	// Set when the batch is sent again: GetCapabilitiesResponse.instance_id of the sidecar
 	// that the first send went to, read before that send. A sidecar that is another
 	// instance, that does not know the request_id and whose requests are not durable refuses
-	// with FAILED_PRECONDITION and reason REQUEST_FORGOTTEN: nobody knows what has run.
+	// with FAILED_PRECONDITION and reason REQUEST_FORGOTTEN: nobody knows what has run. So
+	// does one that knew the request_id and whose memory of it is over; a request_id that it
+	// never saw runs, since the first send may not have arrived.
 	// Leave it empty where every earlier send was refused or never left the client.
 	SentToInstance string `protobuf:"bytes,12,opt,name=sent_to_instance,json=sentToInstance,proto3" json:"sent_to_instance,omitempty"`
 	unknownFields  protoimpl.UnknownFields

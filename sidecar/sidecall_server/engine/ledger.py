@@ -95,6 +95,7 @@ class Ledger:
             if options.request_id:
                 log = known.log = await self._find(_request_scope(options))
                 if not log.is_known:
+                    self._check_forgotten(log, options)
                     count = 0 if requests is None else len(requests)
                     self._logs.check_room(options.identity, count)
                 await self._check(log, options, requests)
@@ -102,6 +103,21 @@ class Ledger:
             self.release(known)
             raise
         return known
+
+    def _check_forgotten(self, log: Log, options: BatchOptions) -> None:
+        """Raises Rejection where a batch is sent again after what it has run is forgotten.
+
+        That it is sent again says too little: a first send may never have arrived, and then
+        a second one must run. So it takes having known the request.
+        """
+        if options.sent_to_instance and self._logs.has_forgotten(log.scope):
+            raise Rejection(
+                RejectionReason.REQUEST_FORGOTTEN,
+                "request_id: the batch was sent before, so long ago that what became of it is no "
+                "longer known. It has run nothing now, but calls of an earlier send may have run: "
+                "find out before you make them again.",
+                "sent_to_instance",
+            )
 
     async def load_keys(
         self, options: BatchOptions, requests: Sequence[ToolCall], keys: dict[Scope, Log]

@@ -18,6 +18,10 @@ _WARN_NS = 10_000_000_000
 """Time between two warnings that there is no room."""
 
 
+_MAX_FORGOTTEN = 50_000
+"""Requests of which it is known that they were forgotten; about 10 MB."""
+
+
 class _Owner:
     """The logs of one identity.
 
@@ -63,6 +67,7 @@ class Remembered:
         self._logs: OrderedDict[Scope, Log] = OrderedDict()  # the one used last at the end
         self._owners: dict[str, _Owner] = {}
         self._in_use: dict[Scope, Log] = {}
+        self._forgotten: OrderedDict[Scope, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._logs)
@@ -132,6 +137,10 @@ class Remembered:
         """Forgets a log that is not in use."""
         owner = self._owners[log.scope.identity]
         del self._logs[log.scope]
+        if log.is_known and log.scope not in owner.spare:
+            self._forgotten[log.scope] = None
+            if len(self._forgotten) > _MAX_FORGOTTEN:
+                self._forgotten.popitem(last=False)
         for logs in (self._in_use, owner.idle, owner.spare):
             logs.pop(log.scope, None)
         owner.size -= log.size
@@ -140,6 +149,13 @@ class Remembered:
         self._marks -= log.marks
         if not owner.marks:
             del self._owners[log.scope.identity]
+
+    def has_forgotten(self, scope: Scope) -> bool:
+        """Whether a request was remembered that must not run twice, and is no longer.
+
+        The oldest of them are forgotten altogether.
+        """
+        return scope in self._forgotten
 
     def in_use(self) -> list[Scope]:
         """Scopes of the logs that are in use."""

@@ -306,8 +306,9 @@ class ToolResult(_message.Message):
     """Whether the result is that of an identical call in flight or of the cache."""
     approval_id: _builtins.str
     """Id under which a human can decide on the call: set while it waits for one (reason
-    APPROVAL_REQUIRED), unless it waits behind another call that does, or its
-    approval_arguments did not fit into the response. Feature "approvals".
+    APPROVAL_REQUIRED), unless it waits behind another call that does, its
+    approval_arguments did not fit into the response, or the sidecar has no room to
+    remember the question (with RetryInfo). Feature "approvals".
     """
     approval_arguments: _builtins.str
     """What the call would run with, as JSON, with references resolved and defaults
@@ -665,7 +666,7 @@ Global___Link: _TypeAlias = Link  # noqa: Y015
 class Approval(_message.Message):
     """Approval is a human's decision on one call. It is sent with the same request_id and
     the same calls as the batch whose result has the approval_id. The first decision on
-    an id holds.
+    an id holds; the content of the result ends with it where another one follows.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
