@@ -151,7 +151,7 @@ class FakeToolService(ToolServiceServicer):
         await self._maybe_fail("ExecuteBatch", context)
         send = self._send(request.request_id)
         if not send.request.decide(request.approvals):
-            await _refuse(APPROVAL_UNKNOWN, context)
+            await refuse(APPROVAL_UNKNOWN, context)
         runs = [self._run(call, index, send, None) for index, call in enumerate(request.calls)]
         results = await asyncio.gather(*runs)
         await self._maybe_fail("answer", context)
@@ -176,7 +176,7 @@ class FakeToolService(ToolServiceServicer):
                     await asyncio.wait([receiver], timeout=_HALF_CLOSE_S)
                     break
                 if isinstance(event, RpcFailure):
-                    await _refuse(event, context)
+                    await refuse(event, context)
                     break
                 yield StreamBatchResponse(events=[event])
         finally:
@@ -202,7 +202,7 @@ class FakeToolService(ToolServiceServicer):
         self.metadata.append(dict(context.invocation_metadata()))
         planned = self.failures.get(rpc)
         if planned:
-            await _refuse(planned.pop(0), context)
+            await refuse(planned.pop(0), context)
 
     def _send(self, request_id: str) -> FakeSend:
         request = self.requests.get(request_id) or FakeRequest()
@@ -346,7 +346,7 @@ class _Turn:
         await self.events.put(None)
 
 
-async def _refuse(failure: RpcFailure, context: Any) -> None:
+async def refuse(failure: RpcFailure, context: Any) -> None:
     status = status_pb2.Status(code=failure.code.value[0], message="planned failure")
     if failure.reason:
         info = error_details_pb2.ErrorInfo(reason=failure.reason, domain="sidecall.dev")

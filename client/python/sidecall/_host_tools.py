@@ -40,7 +40,8 @@ def load(tools: ToolSource | Iterable[ToolSource], lifespan: Lifespan | None) ->
     sources: list[LoadedSource] = []
     for item in _items(tools):
         if isinstance(item, Tool):
-            given.append(item)
+            if not any(item is other for other in given):
+                given.append(item)
         elif isinstance(item, ModuleType):
             sources.append(source_of(item.__name__, item))
         elif isinstance(item, (str, PathLike)):
