@@ -7,6 +7,7 @@ arrival over all tools. Everything here happens on the event loop.
 import asyncio
 import contextlib
 import itertools
+from bisect import insort
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -154,7 +155,8 @@ class HostPool:
         elif host.free > 0:
             host.take(attempt)
         else:
-            attempt.offer.waiting.append(attempt)
+            # One that had a place keeps it.
+            insort(attempt.offer.waiting, attempt, key=lambda other: other.turn)
             self._crowded.add(attempt.offer)
 
     def _fail(self, attempt: HostedAttempt) -> None:
