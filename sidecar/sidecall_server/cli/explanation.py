@@ -22,6 +22,11 @@ _MAX_NAME = 24
 _NOTABLE = 1.05
 """Speed-ups below it are not worth a number."""
 
+_LANE_AND_REFERENCE = (
+    "a key of {tool} that comes from a reference may be any key until it is known: put the key "
+    "itself into the arguments; else a lane with more keys lets more calls run side by side"
+)
+
 _CRITICAL = "bold"
 
 
@@ -186,8 +191,14 @@ def _longest(
             longest[name] = max(longest.get(name, (0, 0)), (time_ns, -index))
     for name, (time_ns, negative) in sorted(longest.items(), key=lambda item: -item[1][0]):
         index = -negative
-        cause = CAUSES[name]
-        remedy = cause.remedy.format(tool=clip(done[index].name, _MAX_NAME))
+        cause, tool = CAUSES[name], done[index].name
+        remedy = cause.remedy
+        if name == "lane" and any(
+            result.name == tool and "reference" in waits
+            for result, waits in zip(done, blocked, strict=True)
+        ):
+            remedy = _LANE_AND_REFERENCE
+        remedy = remedy.format(tool=clip(tool, _MAX_NAME))
         yield Text(
             f"  {seconds(time_ns):>7}  {cause.meaning} ({labels[index].split()[0]}): {remedy}"
         )

@@ -77,15 +77,17 @@ class Resolver:
         A call of an earlier turn of the session has no position; its result is kept here,
         whatever the session forgets meanwhile.
         """
-        positions = []
-        try:
-            for call_id in ids:
+        positions: list[int] = []
+        for number, call_id in enumerate(ids):
+            try:
                 try:
                     positions.append(find(call_id))
                 except references.UnknownIdError as error:
                     self._keep_earlier(call_id, error)
-        except references.UnresolvedError as error:
-            return unresolved(call.request, str(error))
+            except references.UnresolvedError as error:
+                in_depends_on = number < len(call.request.depends_on)
+                what = "depends_on" if in_depends_on else "A reference"
+                return unresolved(call.request, str(error), what)
         return positions
 
     def _keep_earlier(self, call_id: str, error: references.UnknownIdError) -> None:
@@ -96,7 +98,8 @@ class Resolver:
         result = self._find_earlier(call_id)
         if result is None:
             raise references.UnresolvedError(
-                f"{error}; and no call with that id is remembered of the earlier turns"
+                f"{error}; and no call with that id is remembered of the session's earlier turns: "
+                "there was none, it was forgotten, or the session is over"
             )
         if isinstance(result, Reason):
             raise references.UnresolvedError(
@@ -184,11 +187,11 @@ def _read(text: str) -> Any:
     return text
 
 
-def unresolved(request: ToolCall, why: str) -> Failure:
-    """The failure of a call whose reference has no value."""
+def unresolved(request: ToolCall, why: str, what: str = "A reference") -> Failure:
+    """The failure of a call of which a reference has no value, or what else means none."""
     # It quotes the reference and keys of a result, either of which may hold lone surrogates.
     quoted = why.encode("utf-8", "backslashreplace").decode()
     return not_started(
         Reason.REFERENCE_UNRESOLVED,
-        f"A reference in the call of {request.name!r} cannot be resolved: {quoted}.",
+        f"{what} in the call of {request.name!r} cannot be resolved: {quoted}.",
     )

@@ -13,6 +13,8 @@ _HUGE_EXPONENT = re.compile(r"[0-9][eE]\+?[0-9]{3}")
 _MAX_FLOAT_DIGITS = 308
 # Only where digits begin: elsewhere each digit of a run would count the rest of it again.
 _HUGE_MANTISSA = re.compile(rf"(?<![0-9])[0-9]{{{_MAX_FLOAT_DIGITS}}}")
+_PARSER_DEPTH = 200
+"""What the fast parser takes."""
 _INFINITIES = (float("inf"), float("-inf"))
 
 
@@ -33,28 +35,42 @@ def parse(text: str, max_depth: int) -> Arguments:
     try:
         value = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        value = _parse_slowly(text, error)
+        value = _parse_slowly(text, error, max_depth)
     if type(value) is not dict:
         raise ArgumentsError(f"the arguments must be a JSON object, not {_kind(value)}")
     if len(text) > max_depth * 2 and _depth(value) > max_depth:
-        raise ArgumentsError(f"the arguments are nested more than {max_depth} levels deep")
+        raise _too_deep(max_depth)
     if _holds_infinity(value, text):
         raise ArgumentsError("the arguments hold a number beyond the range of a double")
     return value
 
 
-def _parse_slowly(text: str, error: ValueError) -> Any:
+def _parse_slowly(text: str, error: ValueError, max_depth: int) -> Any:
     """The standard library accepts lone surrogates, which the fast parser refuses."""
     if "\\u" not in text:
-        raise ArgumentsError(f"the arguments are not valid JSON: {error}") from None
+        raise _malformed(error, max_depth) from None
 
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     try:
         return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        raise ArgumentsError(f"the arguments are not valid JSON: {error}") from None
+    except ValueError:
+        raise _malformed(error, max_depth) from None
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+
+
+def _malformed(error: ValueError, max_depth: int) -> ArgumentsError:
+    if "recursion limit" in str(error):
+        return _too_deep(min(max_depth, _PARSER_DEPTH))
+    return ArgumentsError(f"the arguments are not valid JSON: {error}")
+
+
+def _too_deep(max_depth: int) -> ArgumentsError:
+    return ArgumentsError(
+        f"the arguments are nested too deeply: at most {max_depth} levels are allowed"
+    )
 
 
 def _depth(value: object) -> int:

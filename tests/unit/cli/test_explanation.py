@@ -148,3 +148,15 @@ def test_json() -> None:
             {"index": 2, "cause": "tool_limit", "waiting_s": 0.0, "running_s": 0.6},
         ],
     }
+
+
+def test_keys_that_wait_for_references_are_not_too_few() -> None:
+    plain = [made("pay", 0, 400), made("pay", 400, 800, lane=400)]
+    assert "a lane of pay with more keys" in printed(BatchResults(plain))
+    referring = [made("pay", 300, 400, reference=300), made("pay", 400, 800, lane=400)]
+    words = printed(BatchResults(referring))
+    assert "a lane of pay with more keys" not in words
+    assert "a key of pay that comes from a reference may be any key" in words
+    assert "a lane of pay with more keys" in printed(
+        BatchResults([made("get", 300, 400, reference=300), *plain])
+    )

@@ -110,7 +110,20 @@ async def test_positions_and_tool_names_never_mean_earlier_turns(talk: Conversat
     calls = await talk.turn(say("$ref:@3"), say("$ref:value"))
 
     assert reasons(calls) == ["REFERENCE_UNRESOLVED"] * 2
-    assert "no call with that id is remembered" in failure_of(calls[1]).message
+    assert failure_of(calls[1]).message == (
+        "A reference in the call of 'echo' cannot be resolved: 'value' is neither the id of a call "
+        "of this turn nor the name of a tool that it calls; use @1 to @2 for a call by its "
+        "position; and no call with that id is remembered of the session's earlier turns: there "
+        "was none, it was forgotten, or the session is over."
+    )
+
+
+async def test_an_id_in_depends_on_is_not_called_a_reference(talk: Conversation) -> None:
+    calls = await talk.turn(say("text", "", "nobody"), say("$ref:nobody"))
+
+    assert reasons(calls) == ["REFERENCE_UNRESOLVED"] * 2
+    assert failure_of(calls[0]).message.startswith("depends_on in the call of 'echo' cannot be")
+    assert failure_of(calls[1]).message.startswith("A reference in the call of 'echo' cannot be")
 
 
 @pytest.mark.parametrize("call", [say("$ref:a"), say("text", "", "a"), say("<${ref:a#/x}>")])

@@ -112,14 +112,14 @@ def test_the_depth_is_bounded(opening: str, closing: str) -> None:
     more = '{"a":' + opening * DEPTH + inner + closing * DEPTH + "}"
 
     assert parse(most, DEPTH)
-    with pytest.raises(ArgumentsError, match="more than 128 levels deep"):
+    with pytest.raises(ArgumentsError, match="at most 128 levels"):
         parse(more, DEPTH)
 
 
 @pytest.mark.parametrize("surrogate", ["", '"\\ud800",'])
 @pytest.mark.parametrize("depth", [300, 100_000])
 def test_absurd_depth_is_an_error_and_no_crash(depth: int, surrogate: str) -> None:
-    with pytest.raises(ArgumentsError):
+    with pytest.raises(ArgumentsError, match="at most 128 levels"):
         parse('{"a":[' + surrogate + "[" * depth + "]" * depth + "]}", DEPTH)
 
 
