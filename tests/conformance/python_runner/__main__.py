@@ -56,8 +56,8 @@ class Runner:
             except Exception:
                 answer = {"broken": traceback.format_exc()}
         line = json.dumps({"id": request["id"], **answer}, ensure_ascii=False)
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        sys.stdout.buffer.write(f"{line}\n".encode())
+        sys.stdout.buffer.flush()
 
 
 async def _hello(request: Json) -> Json:
@@ -70,5 +70,4 @@ async def _hello(request: Json) -> Json:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  it is a text file
     asyncio.run(Runner().serve())

@@ -1,0 +1,84 @@
+"""Makes turns of the scripted model of a case's transcript."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from tests.conformance.harness.bench import ToolLog
+from tests.conformance.harness.cases import CaseError, Way
+
+from sidecall.scripted import ScriptedCall, ScriptedTurn
+
+_CHUNK = {
+    "id": "chatcmpl-raw",
+    "object": "chat.completion.chunk",
+    "created": 1_700_000_000,
+    "model": "scripted-model",
+}
+_COMPLETION = {**_CHUNK, "object": "chat.completion"}
+_PLAIN = {field.name for field in fields(ScriptedTurn)} - {"calls", "raw", "before_chunk"}
+_MEMBERS = {*_PLAIN, "calls", "raw", "hold"}
+
+
+class Transcript:
+    """The model's side of a chat.
+
+    Attributes:
+        turns: Its turns, as one API writes them.
+        problems: What it waited for in vain.
+    """
+
+    def __init__(self, model: Iterable[Mapping[str, Any]], way: Way, log: ToolLog) -> None:
+        """Reads a transcript.
+
+        Args:
+            model: What the case says.
+            way: The way in which it is run.
+            log: What the tools do.
+        """
+        self.problems: list[str] = []
+        self._way = way
+        self._log = log
+        self.turns = [self._turn(entry) for entry in model]
+
+    def _turn(self, entry: Mapping[str, Any]) -> ScriptedTurn:
+        if unknown := entry.keys() - _MEMBERS:
+            raise CaseError(f"a turn of the model has no {', '.join(sorted(unknown))}")
+        entry = {name: _for_api(value, self._way) for name, value in entry.items()}
+        return ScriptedTurn(
+            calls=[ScriptedCall(**call) for call in entry.get("calls", ())],
+            raw=_raw(entry["raw"], self._way) if "raw" in entry else (),
+            before_chunk=self._hold(entry["hold"]) if "hold" in entry else None,
+            **{name: value for name, value in entry.items() if name in _PLAIN},
+        )
+
+    def _hold(self, hold: Mapping[str, Any]) -> Callable[[int], Awaitable[None]]:
+        number_held = _for_api(hold["before_chunk"], self._way)
+
+        async def before_chunk(number: int) -> None:
+            if number != number_held:
+                return
+            if "until_started" not in hold:
+                await asyncio.Event().wait()
+            try:
+                await self._log.until(hold["until_started"])
+            except TimeoutError:
+                self.problems.append(f"{hold['until_started']} did not start in time")
+            for name in hold.get("then_release", ()):
+                self._log.release(name)
+
+        return before_chunk
+
+
+def _for_api(value: Any, way: Way) -> Any:
+    """A value that each API may have of its own: numbers of chunks differ, for example."""
+    return value[way.api] if isinstance(value, dict) and way.api in value else value
+
+
+def _raw(raw: Mapping[str, Any], way: Way) -> list[Any]:
+    if not way.stream:
+        return [{**_COMPLETION, **raw["whole"]} if way.api == "chat_completions" else raw["whole"]]
+    if way.api == "chat_completions":
+        return [{**_CHUNK, **chunk} for chunk in raw["stream"]]
+    return [{**event, "sequence_number": number} for number, event in enumerate(raw["stream"])]
