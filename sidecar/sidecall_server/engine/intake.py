@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sidecall_server.core.call import Call, Mode, OnFailure, ToolCall
+from sidecall_server.core.call import Arguments, Call, Mode, OnFailure, ToolCall
 from sidecall_server.core.cycles import find_cyclic
 from sidecall_server.core.lane_order import LaneOrder
 from sidecall_server.core.outcome import Failure, Reason, not_started
@@ -149,19 +149,13 @@ async def order_lanes(batch: Batch, slices: Slices) -> None:
     if not calls:
         return
     lanes = batch.lanes = LaneMembers()
-    for call in calls:
-        if batch.over is not None:
-            return
-        lanes.add(call, batch.tools[call.request.name])
-        if call.outcome is not None:
-            lanes.ended(call, call.outcome)
-        await slices.breathe()
+    ordered = await _take_members(batch, calls, lanes, slices)
     order = LaneOrder(len(batch.calls), batch.edges)
     for _ in order.prepare():
         if batch.over is not None:
             return
         await slices.breathe()
-    for call in calls:
+    for call in ordered:
         if batch.over is not None:
             return
         if order.is_exhausted:
@@ -169,6 +163,37 @@ async def order_lanes(batch: Batch, slices: Slices) -> None:
         elif after := lanes.predecessors(call.index, order):
             batch.order[call.index] = after
         await slices.breathe()
+
+
+async def _take_members(
+    batch: Batch, calls: Iterable[Call], lanes: LaneMembers, slices: Slices
+) -> list[Call]:
+    """Finds the lanes of calls; returns those calls that must come in order."""
+    ordered: list[Call] = []
+    for call in calls:
+        if batch.over is not None:
+            break
+        values = lanes.add(call, batch.tools[call.request.name])
+        if call.outcome is not None:
+            lanes.ended(call, call.outcome)
+        if not _is_hopeless(batch, call, values):
+            ordered.append(call)
+        await slices.breathe()
+    return ordered
+
+
+def _is_hopeless(batch: Batch, call: Call, values: Arguments | None) -> bool:
+    """Whether a call fails whatever the others do, so that it need not wait for its lane.
+
+    With STOP its failure counts at its turn.
+    """
+    if batch.options.on_failure is OnFailure.STOP or call.index in batch.edges:
+        return False
+    if call.index in batch.refused or values is None:
+        return True
+    if call.index in batch.resolver.values:
+        return False
+    return batch.tools[call.request.name].arguments.check(values) is not None
 
 
 def _entangled(call: Call) -> Failure:

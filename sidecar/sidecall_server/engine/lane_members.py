@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sidecall_server.core import references
-from sidecall_server.core.call import Call
+from sidecall_server.core.call import Arguments, Call
 from sidecall_server.core.lane_order import LaneOrder
 from sidecall_server.core.outcome import Failure, Outcome, Reason, not_started
 from sidecall_server.policy.build import ToolPolicies
@@ -38,8 +38,12 @@ class LaneMembers:
         self._wild: dict[str, tuple[int, Failure]] = {}
         self._by_template: dict[str, tuple[int, Failure]] = {}
 
-    def add(self, call: Call, policies: ToolPolicies) -> None:
-        """Takes a call whose tool has a lane."""
+    def add(self, call: Call, policies: ToolPolicies) -> Arguments | None:
+        """Takes a call whose tool has a lane.
+
+        Returns:
+            Its arguments as they stand, with defaults; None where they are malformed.
+        """
         spec, lane = policies.spec.lane, policies.lane
         if spec is None or lane is None:
             raise AssertionError(f"{call!r} has no lane")
@@ -52,6 +56,7 @@ class LaneMembers:
         if values is not None and not waits:
             key = lane.of(values)
         self.members[call.index] = LaneMember(lane.skeleton, key, spec.skip_rest)
+        return values
 
     def predecessors(self, index: int, order: LaneOrder) -> list[int]:
         """The calls that must be final before a call; to be asked in emitted order."""
