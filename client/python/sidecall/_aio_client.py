@@ -17,11 +17,12 @@ from sidecall._requests import (
     ToolPages,
     batch_request,
     batch_results,
+    check_unread_instance,
     forgets_instance,
-    mark_sent_again,
+    note_failure,
     stream_start,
 )
-from sidecall._retry import DEFAULT_RETRIES, Attempts
+from sidecall._retry import Attempts
 from sidecall._rpc_errors import SidecallError, error_from_rpc
 from sidecall._tool_calls import ToolCallLike, make_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
@@ -51,10 +52,10 @@ class AsyncClient:
             SIDECALL_MAX_INBOUND_MESSAGE_BYTES, then 16 MiB.
         retries: How often an RPC is sent again where that certainly runs no call twice: it
             started nothing, or has a `request_id` that the sidecar knows, or refuses where it
-            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds, which by
-            default outlasts a restart; RPCs end at their timeout all the same, and at once
-            where the sidecar asks for a pause of more than 5 seconds
-            (`SidecallError.retry_after_s`).
+            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds. By default
+            often enough to outlast a restart of 3 seconds, and, once the sidecar may have
+            received what was sent, until the RPC's timeout. Where the sidecar asks for a pause
+            of more than 5 seconds that is left to the caller (`SidecallError.retry_after_s`).
 
     Raises:
         ValueError: An argument or a variable makes no sense.
@@ -68,7 +69,7 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
         max_message_bytes: int | None = None,
-        retries: int = DEFAULT_RETRIES,
+        retries: int | None = None,
     ) -> None:
         self._connection = Connection.resolve(
             endpoint,
@@ -156,7 +157,8 @@ class AsyncClient:
         With a `request_id` the batch is sent again also after a lost connection: the
         sidecar runs no call a second time. One that was restarted meanwhile knows what has
         run only where its requests are durable; else it refuses, with reason
-        REQUEST_FORGOTTEN.
+        REQUEST_FORGOTTEN. Who sends it again by hand, after an error of which `not_started`
+        is False, passes the error's `sent_to_instance` on.
 
         Args:
             calls: Messages, dictionaries or a provider's tool calls; see `to_tool_call`.
@@ -170,19 +172,19 @@ class AsyncClient:
             TypeError: Something is not a tool call.
         """
         request = batch_request(calls, options)
-        earlier = request.sent_to_instance
+        instance_id = earlier = request.sent_to_instance
         attempts = Attempts(
             self._retries, optional_duration_s(timeout), may_have_started=bool(earlier)
         )
-        instance_id = ""
         if request.request_id:
-            instance_id = earlier or await self._find_instance(attempts.remaining_s())
+            reads = Attempts(self._retries, attempts.remaining_s(), repeatable=True)
+            instance_id = earlier or await self._find_instance(reads)
             attempts.repeatable = bool(instance_id)
         response = await self._invoke(
             self._stub.ExecuteBatch,
             request,
             attempts,
-            partial(mark_sent_again, request, instance_id),
+            partial(note_failure, request, instance_id),
         )
         return batch_results(request, response)
 
@@ -219,7 +221,7 @@ class AsyncClient:
         return BatchStream(
             stream_start(options),
             lambda: self._stub.StreamBatch(timeout=timeout_s, metadata=self._connection.metadata),
-            lambda: self._find_instance(timeout_s),
+            lambda: self._find_instance(Attempts(0, timeout_s)),
         )
 
     @property
@@ -230,14 +232,19 @@ class AsyncClient:
             self._cached_stub = ToolServiceStub(self._channel)
         return self._cached_stub
 
-    async def _find_instance(self, timeout_s: float | None) -> str:
-        """The sidecar's instance_id, to be read before a first send; empty where unknown."""
+    async def _find_instance(self, attempts: Attempts) -> str:
+        """The sidecar's instance_id, to be read before a first send; empty where unknown.
+
+        Raises:
+            SidecallError: The sidecar does not answer.
+        """
         if not self._instance_id:
             try:
-                response = await self._stub.GetCapabilities(
-                    GetCapabilitiesRequest(), timeout=timeout_s, metadata=self._connection.metadata
+                response = await self._invoke(
+                    self._stub.GetCapabilities, GetCapabilitiesRequest(), attempts
                 )
-            except grpc.RpcError:
+            except SidecallError as error:
+                check_unread_instance(error)
                 return ""
             self._instance_id = response.instance_id
         return self._instance_id
@@ -257,7 +264,7 @@ class AsyncClient:
         method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
         attempts: Attempts,
-        on_sent_again: Callable[[], None] | None = None,
+        on_failure: Callable[[SidecallError], None] | None = None,
     ) -> _Response:
         while True:
             try:
@@ -269,8 +276,8 @@ class AsyncClient:
                 if forgets_instance(failure):
                     self._instance_id = ""
                 delay_s = attempts.delay_s(failure)
+                if on_failure is not None:
+                    on_failure(failure)
                 if delay_s is None:
                     raise failure from error
-            if on_sent_again is not None and attempts.may_have_started:
-                on_sent_again()
             await asyncio.sleep(delay_s)

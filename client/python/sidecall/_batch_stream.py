@@ -82,6 +82,7 @@ class BatchStream:
         except SidecallError as error:
             # No call was sent now, whatever the reason.
             error.not_started = not self._start.sent_to_instance
+            error.sent_to_instance = self._start.sent_to_instance
             raise
         except BaseException:
             self._call.cancel()
@@ -232,4 +233,5 @@ class BatchStream:
         if self._accepted:
             # Calls of an accepted turn may have run, whatever the reason.
             error.not_started = False
+            error.sent_to_instance = self.sent_to_instance
         return error

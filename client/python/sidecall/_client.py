@@ -15,10 +15,11 @@ from sidecall._requests import (
     ToolPages,
     batch_request,
     batch_results,
+    check_unread_instance,
     forgets_instance,
-    mark_sent_again,
+    note_failure,
 )
-from sidecall._retry import DEFAULT_RETRIES, Attempts
+from sidecall._retry import Attempts
 from sidecall._rpc_errors import SidecallError, error_from_rpc
 from sidecall._tool_calls import ToolCallLike, make_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
@@ -44,10 +45,10 @@ class Client:
             SIDECALL_MAX_INBOUND_MESSAGE_BYTES, then 16 MiB.
         retries: How often an RPC is sent again where that certainly runs no call twice: it
             started nothing, or has a `request_id` that the sidecar knows, or refuses where it
-            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds, which by
-            default outlasts a restart; RPCs end at their timeout all the same, and at once
-            where the sidecar asks for a pause of more than 5 seconds
-            (`SidecallError.retry_after_s`).
+            was restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds. By default
+            often enough to outlast a restart of 3 seconds, and, once the sidecar may have
+            received what was sent, until the RPC's timeout. Where the sidecar asks for a pause
+            of more than 5 seconds that is left to the caller (`SidecallError.retry_after_s`).
 
     Raises:
         ValueError: An argument or a variable makes no sense.
@@ -61,7 +62,7 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
         max_message_bytes: int | None = None,
-        retries: int = DEFAULT_RETRIES,
+        retries: int | None = None,
     ) -> None:
         connection = Connection.resolve(
             endpoint,
@@ -152,7 +153,8 @@ class Client:
         With a `request_id` the batch is sent again also after a lost connection: the
         sidecar runs no call a second time. One that was restarted meanwhile knows what has
         run only where its requests are durable; else it refuses, with reason
-        REQUEST_FORGOTTEN.
+        REQUEST_FORGOTTEN. Who sends it again by hand, after an error of which `not_started`
+        is False, passes the error's `sent_to_instance` on.
 
         Args:
             calls: Messages, dictionaries or a provider's tool calls; see `to_tool_call`.
@@ -166,19 +168,19 @@ class Client:
             TypeError: Something is not a tool call.
         """
         request = batch_request(calls, options)
-        earlier = request.sent_to_instance
+        instance_id = earlier = request.sent_to_instance
         attempts = Attempts(
             self._retries, optional_duration_s(timeout), may_have_started=bool(earlier)
         )
-        instance_id = ""
         if request.request_id:
-            instance_id = earlier or self._find_instance(attempts.remaining_s())
+            reads = Attempts(self._retries, attempts.remaining_s(), repeatable=True)
+            instance_id = earlier or self._find_instance(reads)
             attempts.repeatable = bool(instance_id)
         response = self._invoke(
             self._stub.ExecuteBatch,
             request,
             attempts,
-            partial(mark_sent_again, request, instance_id),
+            partial(note_failure, request, instance_id),
         )
         return batch_results(request, response)
 
@@ -199,14 +201,19 @@ class Client:
         )
         return result
 
-    def _find_instance(self, timeout_s: float | None) -> str:
-        """The sidecar's instance_id, to be read before a first send; empty where unknown."""
+    def _find_instance(self, attempts: Attempts) -> str:
+        """The sidecar's instance_id, to be read before a first send; empty where unknown.
+
+        Raises:
+            SidecallError: The sidecar does not answer.
+        """
         if not self._instance_id:
             try:
-                response = self._stub.GetCapabilities(
-                    GetCapabilitiesRequest(), timeout=timeout_s, metadata=self._metadata
+                response = self._invoke(
+                    self._stub.GetCapabilities, GetCapabilitiesRequest(), attempts
                 )
-            except grpc.RpcError:
+            except SidecallError as error:
+                check_unread_instance(error)
                 return ""
             self._instance_id = response.instance_id
         return self._instance_id
@@ -226,7 +233,7 @@ class Client:
         method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
         attempts: Attempts,
-        on_sent_again: Callable[[], None] | None = None,
+        on_failure: Callable[[SidecallError], None] | None = None,
     ) -> _Response:
         while True:
             try:
@@ -236,8 +243,8 @@ class Client:
                 if forgets_instance(failure):
                     self._instance_id = ""
                 delay_s = attempts.delay_s(failure)
+                if on_failure is not None:
+                    on_failure(failure)
                 if delay_s is None:
                     raise failure from error
-            if on_sent_again is not None and attempts.may_have_started:
-                on_sent_again()
             time.sleep(delay_s)

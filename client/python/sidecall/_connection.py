@@ -113,7 +113,7 @@ def _channel_options(target: str, max_message_bytes: int) -> tuple[tuple[str, st
         # A sidecar is near: when it restarts, seconds of reconnect backoff serve nobody.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 500),
     ]
     if target.startswith("unix:"):
         # The socket's path would become the authority, which many servers refuse.

@@ -27,6 +27,7 @@ from sidecall.v1.tool_service_pb2 import (
 _MODES = {"parallel": EXECUTION_MODE_PARALLEL, "sequential": EXECUTION_MODE_SEQUENTIAL}
 _FAILURE_POLICIES = {"continue": FAILURE_POLICY_CONTINUE, "stop": FAILURE_POLICY_STOP}
 _MAX_LISTINGS = 5
+_NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class ExecuteOptions(TypedDict, total=False):
@@ -47,9 +48,10 @@ class ExecuteOptions(TypedDict, total=False):
     cancels or loses its connection. A sidecar that is restarted has forgotten
     it, unless its `GetCapabilitiesResponse.durable_requests` says otherwise."""
     sent_to_instance: str | None
-    """Where a batch with the `request_id` was sent before: `instance_id` of the sidecar's
-    capabilities, read before that send. Another sidecar that cannot know what has run then
-    refuses, with reason REQUEST_FORGOTTEN, instead of running it again."""
+    """Where a batch with the `request_id` was sent before: `SidecallError.sent_to_instance` of
+    that send, or `instance_id` of the sidecar's capabilities, read before it. Another sidecar
+    that cannot know what has run then refuses, with reason REQUEST_FORGOTTEN, instead of
+    running it again."""
     session_id: str | None
     """Session whose earlier results may be referenced, and which gets those of this batch."""
     approvals: Sequence[Approval] | None
@@ -66,9 +68,17 @@ def batch_request(calls: Iterable[ToolCallLike], options: ExecuteOptions) -> Exe
     return ExecuteBatchRequest(calls=[to_tool_call(call) for call in calls], **_fields(options))
 
 
-def mark_sent_again(request: ExecuteBatchRequest, instance_id: str) -> None:
-    """Has a request say where it was sent before."""
-    request.sent_to_instance = instance_id
+def note_failure(request: ExecuteBatchRequest, instance_id: str, error: SidecallError) -> None:
+    """Has a request, and the error that ended its RPC, say where it may have been received."""
+    if not error.not_started:
+        request.sent_to_instance = error.sent_to_instance = instance_id
+
+
+def check_unread_instance(error: SidecallError) -> None:
+    """Raises why the instance of a sidecar could not be read, unless it just does not tell."""
+    if error.code in _NO_ANSWER:
+        error.not_started = True  # The batch comes after it.
+        raise error
 
 
 def forgets_instance(error: SidecallError) -> bool:

@@ -8,8 +8,8 @@ import grpc
 
 from sidecall._rpc_errors import SidecallError
 
-DEFAULT_RETRIES = 6
-"""A sidecar that restarts serves again within their pauses, 2.5 to 5 seconds together."""
+DEFAULT_RETRIES = 7
+"""A sidecar that restarts serves again within their pauses, 3.5 to 7 seconds together."""
 
 LONGEST_WAIT_S = 5.0
 """A sidecar that asks for a longer pause before the next attempt gets none: whether to wait
@@ -26,7 +26,9 @@ class Attempts:
         repeatable: Whether sending again is harmless even if the RPC was received.
 
     Args:
-        retries: Most attempts after the first.
+        retries: Most attempts after the first. None for `DEFAULT_RETRIES`, or, where there is
+            a deadline, for as many as fit once something may have been started: who gives up
+            then never learns of it.
         timeout_s: Seconds for all attempts together; None for no bound.
         repeatable: See the attribute.
         may_have_started: Whether an earlier RPC may have started what this one asks for.
@@ -36,7 +38,7 @@ class Attempts:
 
     def __init__(
         self,
-        retries: int,
+        retries: int | None,
         timeout_s: float | None,
         *,
         repeatable: bool = False,
@@ -44,18 +46,14 @@ class Attempts:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._left = retries
+        self._left = DEFAULT_RETRIES if retries is None else retries
+        self._by_default = retries is None
         self.repeatable = repeatable
         self._clock = clock
         self._jitter = jitter
         self._backoff_s = _INITIAL_BACKOFF_S
         self._deadline = None if timeout_s is None else clock() + timeout_s
         self._may_have_started = may_have_started
-
-    @property
-    def may_have_started(self) -> bool:
-        """Whether something may have been started by what was sent so far."""
-        return self._may_have_started
 
     def remaining_s(self) -> float | None:
         """Seconds until the deadline, never negative; None for no bound."""
@@ -69,7 +67,7 @@ class Attempts:
         """
         self._may_have_started |= not error.not_started
         error.not_started = not self._may_have_started
-        if self._left <= 0 or not self._may_repeat(error):
+        if not self._may_go_on() or not self._may_repeat(error):
             return None
         self._left -= 1
         # Half of it is sure: pauses of next to nothing would be over before a restart is.
@@ -79,6 +77,10 @@ class Attempts:
             delay += error.retry_after_s
         remaining = self.remaining_s()
         return delay if remaining is None or delay < remaining else None
+
+    def _may_go_on(self) -> bool:
+        insists = self._by_default and self._may_have_started and self._deadline is not None
+        return insists or self._left > 0
 
     def _may_repeat(self, error: SidecallError) -> bool:
         if error.retry_after_s is not None and error.retry_after_s > LONGEST_WAIT_S:

@@ -46,6 +46,9 @@ class SidecallError(Exception):
             it did not say.
         not_started: Whether it is certain that no call was started, by this RPC or by one
             that it repeats. False means that calls may have run.
+        sent_to_instance: What to send a batch with a `request_id` again with: the sidecar
+            that may have received it. Empty where none has, or it is not known which; in the
+            latter case (`not_started` is False) it must not be sent again.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class SidecallError(Exception):
         self.reason = reason
         self.retry_after_s = retry_after_s
         self.not_started = not_started
+        self.sent_to_instance = ""
 
     def __str__(self) -> str:
         name = self.code.name if not self.reason else f"{self.code.name}/{self.reason}"

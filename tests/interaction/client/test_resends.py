@@ -9,7 +9,7 @@ import pytest
 from tests.interaction.client.conftest import AnyClient
 from tests.interaction.conftest import StartProcess
 from tests.support.fake_tool_service import FakeToolService, RpcFailure
-from tests.support.gate import Gate
+from tests.support.gate import WAIT_S, Gate
 from tests.support.restarts import TOOLS, Restarts
 
 from sidecall import AsyncClient, BatchResults, Client, SidecallError, reason_of
@@ -97,6 +97,62 @@ async def test_who_sends_again_by_hand_says_where(
     assert not caught.value.not_started, "the earlier send may have started calls"
 
 
+async def test_an_error_says_where_the_batch_may_have_been_received(
+    call: AnyClient, service: FakeToolService
+) -> None:
+    full = RpcFailure(grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_MEMORY_FULL", retry_after_s=90)
+    service.failures["ExecuteBatch"] = [full]
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", CALLS, request_id="r")
+    assert caught.value.not_started
+    assert caught.value.sent_to_instance == ""
+    broken = RpcFailure(grpc.StatusCode.INTERNAL)
+    service.failures["ExecuteBatch"] = [broken, broken]
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", CALLS, request_id="r")
+    assert not caught.value.not_started
+    where = caught.value.sent_to_instance
+    assert where == "fake-1"
+    service.instance_id = "fake-2"
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", CALLS, request_id="r", sent_to_instance=where)
+    assert caught.value.sent_to_instance == where, "the first send stays the one that counts"
+    assert said(service)[-1] == where
+
+
+async def test_the_instance_is_asked_for_until_the_sidecar_answers(
+    call: AnyClient, service: FakeToolService
+) -> None:
+    service.failures = {"GetCapabilities": [LOST, LOST], "answer": [LOST]}
+    results: BatchResults = await call("execute_batch", CALLS, request_id="r")
+    assert [result.replayed for result in results] == [True]
+    assert said(service) == ["", "fake-1"]
+
+
+@pytest.mark.parametrize("code", [LOST.code, grpc.StatusCode.DEADLINE_EXCEEDED])
+async def test_without_an_answer_no_batch_is_sent(
+    call: AnyClient, service: FakeToolService, code: grpc.StatusCode
+) -> None:
+    service.failures["GetCapabilities"] = [RpcFailure(code)] * 99
+    with pytest.raises(SidecallError) as caught:
+        await call("execute_batch", CALLS, request_id="r", timeout=1)
+    assert caught.value.code is code
+    assert caught.value.not_started
+    assert service.batches == []
+
+
+async def test_a_stream_that_breaks_off_says_where_it_was_sent(service: FakeToolService) -> None:
+    service.failures["seal"] = [LOST]
+    async with (
+        AsyncClient(service.endpoint) as client,
+        client.stream_batch(request_id="r") as stream,
+    ):
+        await stream.seal()
+        with pytest.raises(SidecallError) as caught:
+            await stream.results()
+    assert caught.value.sent_to_instance == "fake-1"
+
+
 async def test_a_stream_knows_where_it_was_sent(service: FakeToolService) -> None:
     async with AsyncClient(service.endpoint) as client:
         async with client.stream_batch(request_id="r") as stream:
@@ -129,9 +185,10 @@ async def test_a_sidecar_that_dies_runs_nothing_twice(
         {"name": "write", "arguments": sidecar.arguments("running", gate=gate.path)},
     ]
     address = sidecar.process.address
-    client: Client | AsyncClient = (Client if kind == "sync" else AsyncClient)(address, retries=99)
+    client: Client | AsyncClient = (Client if kind == "sync" else AsyncClient)(address)
     call = AnyClient(client)
-    task = asyncio.create_task(call("execute_batch", calls, request_id="r"))
+    # As long as it has to be: a client with a timeout goes on until then.
+    task = asyncio.create_task(call("execute_batch", calls, request_id="r", timeout=WAIT_S))
     await gate.arrived("running")
     await sidecar.until_started(2)
     await sidecar.restart()

@@ -30,9 +30,31 @@ def test_retries_are_bounded_and_back_off() -> None:
 
 @pytest.mark.parametrize("drawn", [0.0, 0.5, 0.999])
 def test_by_default_the_pauses_outlast_a_restart(drawn: float) -> None:
-    attempts = Attempts(DEFAULT_RETRIES, None, jitter=lambda: drawn)
-    delays = [attempts.delay_s(unavailable()) for _ in range(DEFAULT_RETRIES)]
-    assert 2.5 < sum(delay for delay in delays if delay is not None) < 5.2
+    attempts = Attempts(None, None, jitter=lambda: drawn)
+    delays = [attempts.delay_s(unavailable()) for _ in range(DEFAULT_RETRIES + 1)]
+    assert delays.index(None) == DEFAULT_RETRIES
+    assert 3.5 < sum(delay for delay in delays if delay is not None) < 7.2
+
+
+def test_what_may_have_started_is_asked_for_until_the_deadline() -> None:
+    clock = Clock()
+    attempts = Attempts(None, 1000.0, repeatable=True, clock=clock, jitter=lambda: 1.0)
+    error = unavailable(not_started=False)
+    while (delay_s := attempts.delay_s(error)) is not None:
+        clock.now += delay_s
+        error = unavailable()
+    assert 998.0 <= clock.now < 1000.0
+
+
+@pytest.mark.parametrize(
+    ("retries", "timeout_s", "started"), [(None, None, True), (None, 1e6, False), (7, 1e6, True)]
+)
+def test_else_a_number_of_attempts_is_enough(
+    retries: int | None, timeout_s: float | None, started: bool
+) -> None:
+    attempts = Attempts(retries, timeout_s, repeatable=True)
+    delays = [attempts.delay_s(unavailable(not_started=not started)) for _ in range(8)]
+    assert delays.index(None) == 7
 
 
 def test_the_backoff_has_a_ceiling() -> None:
