@@ -162,6 +162,7 @@ class ProcessBackend:
             "idempotency_key": call.request.idempotency_key,
             "caller": call.options.caller,
             "context": dict(call.options.context),
+            "trace": [call.options.traceparent, call.options.tracestate],
             "remaining_s": remaining_s(call, self._clock),
         }
 

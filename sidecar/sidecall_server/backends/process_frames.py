@@ -4,10 +4,10 @@ A frame is a JSON object and a body of bytes, each with its length in front. The
 holds what would be slow to put through JSON: results and partial output.
 
 From the sidecar: `load` (sources, sys_path, log_level), `call` (name, id, arguments,
-attempt, idempotency_key, caller, context, remaining_s), `stop`. From the worker: `hello`
-(protocol), `ready` (tools) or `load_failed` (message); `started`, `progress` (done, total,
-message), `output` (body), `result` (is_json, sizes and facts of its parts, body), `failure`
-(its fields); `log` (a record).
+attempt, idempotency_key, caller, context, trace, remaining_s), `stop`. From the worker:
+`hello` (protocol), `ready` (tools) or `load_failed` (message); `started`, `progress` (done,
+total, message), `output` (body), `result` (is_json, sizes and facts of its parts, body),
+`failure` (its fields); `log` (a record).
 """
 
 import asyncio

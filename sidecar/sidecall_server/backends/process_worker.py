@@ -151,7 +151,13 @@ class Worker:
         return call.outcome
 
     def _call(self, header: Header) -> Call:
-        options = BatchOptions(context=header["context"], caller=header["caller"])
+        traceparent, tracestate = header["trace"]
+        options = BatchOptions(
+            context=header["context"],
+            caller=header["caller"],
+            traceparent=traceparent,
+            tracestate=tracestate,
+        )
         now_ns = time.monotonic_ns()
         request = ToolCall(header["id"], header["name"], idempotency_key=header["idempotency_key"])
         call = Call(0, request, options, self._observe, now_ns)

@@ -184,5 +184,7 @@ def make_context(call: Call, bridge: CallBridge, state: Any) -> ToolContext:
         idempotency_key=call.request.idempotency_key,
         caller=call.options.caller,
         context=call.options.context,
+        traceparent=call.options.traceparent,
+        tracestate=call.options.tracestate,
     )
     return ToolContext(bridge, facts, state)
