@@ -58,7 +58,8 @@ class Retrier:
 
     def first_attempt(self) -> None:
         """Takes note of the first attempt of a call."""
-        self._balance = min(_MOST_BALANCE, self._balance + round(self.spec.budget * _TOKEN))
+        if self._balance < _MOST_BALANCE:
+            self._balance = min(_MOST_BALANCE, self._balance + round(self.spec.budget * _TOKEN))
 
     def delay_ns(
         self, attempt: int, failure: Failure, effects: Effects, remaining_ns: int

@@ -78,6 +78,11 @@ def _most_bytes(request: ToolCall, call: Call | None) -> int:
     return 0 if is_longer else _MAX_CHARACTER_BYTES * texts + _MAX_OTHER_BYTES
 
 
+def _exceeds(result: execution_pb2.ToolResult, call: Call, max_bytes: int) -> bool:
+    most_bytes = _most_bytes(call.request, call)
+    return not 0 < most_bytes <= max_bytes and result.ByteSize() > max_bytes
+
+
 async def _total_bytes(results: Sequence[execution_pb2.ToolResult], slices: Slices) -> int:
     # One by one: measuring a message takes as long as encoding it.
     total_bytes = 0
@@ -153,7 +158,7 @@ def fill_result(
             _fill_history(result, call)
         if call.decided_before is not None:
             result.content += _decided_before(call.decided_before)
-        if max_bytes is not None and result.ByteSize() > max_bytes:
+        if max_bytes is not None and _exceeds(result, call, max_bytes):
             fit_result(result, max_bytes)
     except Exception:
         fill_failure(result, call.request, internal_failure(call, state_of(call)))
