@@ -128,6 +128,8 @@ class Attachment:
 
     def _abandon(self) -> None:
         calls = self._in_hand.values()
+        if not calls:
+            return
         names = ", ".join(sorted(call.message.name for call in calls))
         _log.warning("functions that still run are abandoned: %s", names)
         for attempt_id in list(self._in_hand):
