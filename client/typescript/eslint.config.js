@@ -14,6 +14,15 @@ export default tseslint.config(
       "max-params": ["error", 8],
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
       "@typescript-eslint/consistent-type-imports": "error",
+      // Empty texts of the environment and of messages mean the same as none.
+      "@typescript-eslint/prefer-nullish-coalescing": [
+        "error",
+        { ignorePrimitives: { string: true, number: true } },
+      ],
+      "@typescript-eslint/no-unused-vars": [
+        "error",
+        { argsIgnorePattern: "^_", varsIgnorePattern: "^_" },
+      ],
     },
   },
   {
@@ -21,5 +30,6 @@ export default tseslint.config(
     // A describe block is one function however many tests it holds.
     rules: { "max-lines-per-function": "off" },
   },
+  { files: ["scripts/**"], languageOptions: { globals: { process: "readonly" } } },
   { files: ["**/*.js", "**/*.mjs"], extends: [tseslint.configs.disableTypeChecked] },
 );

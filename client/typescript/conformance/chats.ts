@@ -123,7 +123,7 @@ export class Chats {
     this.#events.push(eventOf(event));
     const wanted = this.#cancelAfter;
     if (wanted?.event !== event.type) return;
-    if (this.#events.filter((each) => each["event"] === wanted.event).length === wanted.count) {
+    if (this.#events.filter((each) => each.event === wanted.event).length === wanted.count) {
       this.cancel();
     }
   }

@@ -1,10 +1,8 @@
 /** Tells events of chats. */
 
 import type { ChatEvent } from "sidecall/chat";
+import { Decision } from "sidecall/v1";
 import { errorOf, type Json, resultOf } from "./protocol.js";
-
-/** The number of DECISION_APPROVE. */
-const APPROVE = 1;
 
 /** Tells an event. */
 export function eventOf(event: ChatEvent): Json {
@@ -39,7 +37,7 @@ function membersOf(event: ChatEvent): Json {
       return { index, call_id: callId, tool_name: toolName, arguments: given };
     }
     case "approval_decided": {
-      const decision = event.approval?.decision === APPROVE ? "approve" : "reject";
+      const decision = event.approval?.decision === Decision.APPROVE ? "approve" : "reject";
       return { index: event.index, decision: event.approval ? decision : "open" };
     }
     case "early_start_abandoned":

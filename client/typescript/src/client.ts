@@ -40,7 +40,8 @@ export interface ClientOptions extends ConnectionOptions {
    * How often an RPC is sent again where that certainly runs no call twice: it started
    * nothing, or has a `requestId` that the sidecar knows, or refuses where it was restarted and
    * has forgotten it. Pauses grow from 0.1 to 2 seconds, which by default outlasts a restart;
-   * RPCs end at their timeout all the same.
+   * RPCs end at their timeout all the same, and at once where the sidecar asks for a pause of
+   * more than 5 seconds (`SidecallError.retryAfterMs`).
    */
   retries?: number | undefined;
 }
@@ -169,7 +170,9 @@ export class Client implements AsyncDisposable {
       [makeToolCall({ name, arguments: given })],
       options,
     );
-    return results[0] as ToolResult;
+    const [result] = results;
+    if (!result) throw new SidecallError("no result came back", { code: "INTERNAL" });
+    return result;
   }
 
   /**

@@ -61,6 +61,8 @@ export interface Connection {
   readonly target: string;
   readonly credentials: ChannelCredentials;
   readonly channelOptions: ChannelOptions;
+  /** Largest message sent or received. */
+  readonly maxMessageBytes: number;
   /** Makes the metadata of one RPC. */
   readonly metadata: (extra?: RpcMetadata) => Promise<Metadata>;
 }
@@ -82,10 +84,12 @@ export function resolveConnection(
   const target = checkedEndpoint(
     options.endpoint || environ[ENDPOINT_VARIABLE] || DEFAULT_ENDPOINT,
   );
+  const maxMessageBytes = messageBytes(options.maxMessageBytes, environ);
   return {
     target,
     credentials: credentialsOf(options.tls),
-    channelOptions: channelOptions(target, options, environ),
+    channelOptions: channelOptions(target, options, maxMessageBytes),
+    maxMessageBytes,
     metadata: (extra) => metadataOf(options, extra),
   };
 }
@@ -121,9 +125,8 @@ function messageBytes(given: number | undefined, environ: NodeJS.ProcessEnv): nu
 function channelOptions(
   target: string,
   options: ConnectionOptions,
-  environ: NodeJS.ProcessEnv,
+  maxMessageBytes: number,
 ): ChannelOptions {
-  const maxMessageBytes = messageBytes(options.maxMessageBytes, environ);
   const serverName =
     options.tls && "serverName" in options.tls ? options.tls.serverName : undefined;
   return {

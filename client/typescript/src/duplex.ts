@@ -1,6 +1,6 @@
 /** A bidirectional stream: awaited writes, awaited reads, and one status at its end. */
 
-import type { ClientDuplexStream, StatusObject } from "@grpc/grpc-js";
+import { type ClientDuplexStream, status, type StatusObject } from "@grpc/grpc-js";
 import { reasonOf } from "./aborting.js";
 import { errorFromRpc, SidecallError } from "./errors.js";
 
@@ -38,8 +38,8 @@ export class Duplex<Request, Response> {
       if (this.#unread.length >= MAX_UNREAD && !this.#status) call.pause();
       this.#wake?.();
     });
-    call.on("status", (status: StatusObject) => {
-      this.#status = status;
+    call.on("status", (ending: StatusObject) => {
+      this.#status = ending;
       onEnd();
       for (const reject of this.#writing) reject(this.failure());
       // Only when all has been read is there an end.
@@ -107,7 +107,7 @@ export class Duplex<Request, Response> {
         return message;
       }
       if (this.#status && this.#ended) {
-        if (this.#status.code === 0) return undefined;
+        if (this.#status.code === status.OK) return undefined;
         throw this.failure();
       }
       await new Promise<void>((resolve) => {
@@ -120,7 +120,7 @@ export class Duplex<Request, Response> {
   /** Why the RPC is over, for whoever wanted more of it. */
   failure(): Error {
     if (this.#signal?.aborted) return reasonOf(this.#signal);
-    if (!this.#status || this.#status.code === 0) {
+    if (!this.#status || this.#status.code === status.OK) {
       return new SidecallError("the turn is already over", { code: "FAILED_PRECONDITION" });
     }
     return errorFromRpc(this.#status);

@@ -13,6 +13,16 @@ export type { BlockCause, Effects, ExecutionMode, ExecutionState, FailurePolicy 
 export { SidecallError } from "./errors.js";
 export type { SidecallErrorOptions } from "./errors.js";
 export type { Approval } from "./gen/sidecall/v1/execution_pb.js";
+export type { ToolContext } from "./host/context.js";
+export { tool } from "./host/definition.js";
+export type { HostedTool, ToolDefinition, ToolLimitOptions } from "./host/definition.js";
+export type { HostLogger } from "./host/hostLink.js";
+export { file, image, link } from "./host/parts.js";
+export type { BlobOptions, PartValue } from "./host/parts.js";
+export type { StandardIssue, StandardSchema } from "./host/schema.js";
+export { ToolError } from "./host/toolError.js";
+export { ToolHost } from "./host/toolHost.js";
+export type { ToolHostOptions } from "./host/toolHost.js";
 export type { BatchOptions, ExecuteOptions } from "./requests.js";
 export { toChatCompletionsMessages, toResponsesOutputs } from "./resultFormats.js";
 export type {

@@ -5,6 +5,12 @@ import { type SidecallError, isTransient } from "./errors.js";
 /** A sidecar that restarts serves again within their pauses, 2.5 to 5 seconds together. */
 export const DEFAULT_RETRIES = 6;
 
+/**
+ * A sidecar that asks for a longer pause before the next attempt gets none: whether to wait so
+ * long is the caller's choice, who may have other things to do.
+ */
+const LONGEST_WAIT_MS = 5000;
+
 const INITIAL_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 2000;
 
@@ -65,6 +71,7 @@ export class Attempts {
     this.#mayHaveStarted ||= !error.notStarted;
     error.notStarted = !this.#mayHaveStarted;
     if (this.#left <= 0 || !isTransient(error)) return undefined;
+    if ((error.retryAfterMs ?? 0) > LONGEST_WAIT_MS) return undefined;
     if (!error.notStarted && !this.repeatable) return undefined;
     this.#left -= 1;
     // Half of it is sure: pauses of next to nothing would be over before a restart is.

@@ -57,7 +57,7 @@ const FIELDS = new Set([
  */
 export function toToolCall(call: ToolCallLike): ToolCallMessage {
   if (typeof call !== "object" || (call as unknown) === null) {
-    throw new TypeError(`not a tool call: ${String(call)}`);
+    throw new TypeError(`not a tool call: ${typeof call}`);
   }
   if ("$typeName" in call) return call;
   if ("function" in call) {
@@ -103,6 +103,6 @@ function text(field: string, value: unknown, expected = "text"): string {
 }
 
 function wrongType(field: string, expected: string, value: unknown): TypeError {
-  const shown = typeof value === "object" ? JSON.stringify(value) : String(value);
+  const shown = value === undefined ? "undefined" : JSON.stringify(value);
   return new TypeError(`a call's ${field} must be ${expected}, not ${shown}`);
 }

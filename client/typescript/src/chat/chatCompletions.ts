@@ -37,23 +37,23 @@ export class ChatCompletions implements Dialect {
       ...toChatCompletionsTools(tools, names),
       ...objectsIn(settings.extra, "tools"),
     ];
-    if (offered.length > 0) request["tools"] = offered;
+    if (offered.length > 0) request.tools = offered;
     if (settings.stream) {
-      request["stream"] = true;
-      request["stream_options"] ??= { include_usage: true };
+      request.stream = true;
+      request.stream_options ??= { include_usage: true };
     }
     return request;
   }
 
   parse(response: unknown): ModelTurn {
     const choice = objectsIn(response, "choices")[0];
-    if (!choice || !isObject(choice["message"])) {
-      const error = isObject(response) ? response["error"] : undefined;
+    if (!choice || !isObject(choice.message)) {
+      const error = isObject(response) ? response.error : undefined;
       throw new ModelError(`the model's answer holds no choice: ${shown(error)}`);
     }
-    const item = toItem(choice["message"]);
-    item["tool_calls"] = objectsIn(item, "tool_calls");
-    const usage = isObject(response) ? response["usage"] : undefined;
+    const item = toItem(choice.message);
+    item.tool_calls = objectsIn(item, "tool_calls");
+    const usage = isObject(response) ? response.usage : undefined;
     return readTurn(item, textIn(choice, "finish_reason"), usage);
   }
 
@@ -63,7 +63,7 @@ export class ChatCompletions implements Dialect {
 
   setCallIds(items: readonly HistoryItem[], callIds: readonly string[]): void {
     for (const [place, call] of objectsIn(items[0], "tool_calls").entries()) {
-      call["id"] = callIds[place];
+      call.id = callIds[place];
     }
   }
 
@@ -72,7 +72,7 @@ export class ChatCompletions implements Dialect {
   }
 
   setContent(answer: HistoryItem, content: string): void {
-    answer["content"] = content;
+    answer.content = content;
   }
 
   attachedParts(callId: string, results: readonly ToolResult[]): AttachedPart[] {
@@ -90,10 +90,10 @@ export class ChatCompletions implements Dialect {
 
   openCalls(history: readonly HistoryItem[]): { place: number; call: ModelCall }[] {
     return history.flatMap((message, index) => {
-      const calls = message["role"] === "assistant" ? objectsIn(message, "tool_calls") : [];
+      const calls = message.role === "assistant" ? objectsIn(message, "tool_calls") : [];
       if (calls.length === 0) return [];
       let end = index + 1;
-      while (history[end]?.["role"] === "tool") end += 1;
+      while (history[end]?.role === "tool") end += 1;
       const answers = history.slice(index + 1, end);
       const answered = new Set(answers.map((answer) => textIn(answer, "tool_call_id")));
       return calls
@@ -113,12 +113,12 @@ function withHint(history: readonly HistoryItem[], hint: string): HistoryItem[] 
   // Merged into the first message where that instructs already: many models' templates allow
   // one such message only.
   if (first && INSTRUCTING.includes(textIn(first, "role"))) {
-    const content = first["content"];
+    const content = first.content;
     const merged =
       typeof content === "string"
         ? `${content}\n\n${hint}`
         : [...objectsIn(first, "content"), { type: "text", text: hint }];
-    return [{ role: first["role"], content: merged }, ...rest];
+    return [{ role: first.role, content: merged }, ...rest];
   }
   return [{ role: "system", content: hint }, ...history];
 }

@@ -25,11 +25,11 @@ export class ChunkAssembler implements Assembler {
   #usage: unknown;
 
   feed(chunk: unknown): StreamPart[] {
-    if (isObject(chunk) && isObject(chunk["usage"])) this.#usage = chunk["usage"];
+    if (isObject(chunk) && isObject(chunk.usage)) this.#usage = chunk.usage;
     const parts: StreamPart[] = [];
     // Other choices than the first are nobody's turn.
     for (const choice of objectsIn(chunk, "choices").filter((each) => !numberIn(each, "index"))) {
-      if (isObject(choice["delta"])) parts.push(...this.#feedDelta(choice["delta"]));
+      if (isObject(choice.delta)) parts.push(...this.#feedDelta(choice.delta));
       const finishReason = textIn(choice, "finish_reason");
       if (!finishReason) continue;
       this.#finishReason = finishReason;
@@ -41,8 +41,8 @@ export class ChunkAssembler implements Assembler {
   finish(): ModelTurn {
     if (!this.#finishReason) throw new ModelError("the model's stream broke off before its end");
     const item: HistoryItem = { role: "assistant", content: this.#text, ...this.#extra };
-    if (this.#refusal) item["refusal"] = this.#refusal;
-    item["tool_calls"] = this.#calls.slots.map((slot) => ({
+    if (this.#refusal) item.refusal = this.#refusal;
+    item.tool_calls = this.#calls.slots.map((slot) => ({
       id: slot.callId,
       type: "function",
       function: { name: slot.name, arguments: slot.arguments },
@@ -66,7 +66,7 @@ export class ChunkAssembler implements Assembler {
 
   #feedCall(delta: Record<string, unknown>): void {
     const callId = textIn(delta, "id");
-    const index = delta["index"];
+    const index = delta.index;
     let slot = this.#byIndex.get(index);
     // Some providers give every call of a turn the same index; a new id tells them apart.
     if (!slot || (callId && slot.callId && callId !== slot.callId)) {
@@ -76,8 +76,8 @@ export class ChunkAssembler implements Assembler {
       this.#calls.add(slot);
     }
     slot.callId ||= callId;
-    slot.name ||= textIn(delta["function"], "name");
-    slot.arguments += textIn(delta["function"], "arguments");
+    slot.name ||= textIn(delta.function, "name");
+    slot.arguments += textIn(delta.function, "arguments");
     mergeExtra(slot.extra, without(delta, CALL_FIELDS));
   }
 }

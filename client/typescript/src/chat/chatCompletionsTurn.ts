@@ -26,10 +26,10 @@ export function readTurn(item: HistoryItem, finishReason: string, usage: unknown
   const kept = Object.fromEntries(
     Object.entries(item).filter(([key]) => !OUTPUT_ONLY.includes(key)),
   );
-  if (isObject(audio)) kept["audio"] = { id: audio["id"] };
-  if (calls.length === 0) delete kept["tool_calls"];
+  if (isObject(audio)) kept.audio = { id: audio.id };
+  if (calls.length === 0) delete kept.tool_calls;
   // An answer without calls must have content; beside calls some providers refuse "".
-  kept["content"] = text || (calls.length > 0 || refusal ? null : "");
+  kept.content = text || (calls.length > 0 || refusal ? null : "");
   const end = CUT_OFF[finishReason] ?? (refusal && calls.length === 0 ? "refusal" : "completed");
   return { text, refusal, calls, end, usage: usageOf(usage), items: [sendable(kept)] };
 }
@@ -44,9 +44,9 @@ export function usageOf(usage: unknown): Usage {
 
 function readCall(call: Record<string, unknown>): ModelCall {
   const callId = textIn(call, "id");
-  const made = call["function"];
+  const made = call.function;
   if (!isObject(made)) return { callId, name: "", arguments: "", supported: false };
-  made["arguments"] = textIn(made, "arguments");
+  made.arguments = textIn(made, "arguments");
   return {
     callId,
     name: textIn(made, "name"),

@@ -31,7 +31,7 @@ export function numberIn(item: unknown, key: string): number {
 
 /** What a provider says about an error, for people. */
 export function shown(value: unknown): string {
-  if (isObject(value) && typeof value["message"] === "string") return value["message"];
+  if (isObject(value) && typeof value.message === "string") return value.message;
   return value === undefined ? "no reason given" : JSON.stringify(value);
 }
 

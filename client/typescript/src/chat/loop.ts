@@ -78,7 +78,7 @@ export class ChatLoop<A extends Api = "chat_completions"> {
     try {
       if (typeof messages === "string") {
         // A user message has the same form in both APIs.
-        this.#history.push({ role: "user", content: messages } as Message<A>);
+        this.#history.push({ role: "user", content: messages });
       } else {
         this.#history = messages;
       }

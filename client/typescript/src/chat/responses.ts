@@ -32,11 +32,11 @@ export class Responses implements Dialect {
     };
     if (settings.hint) {
       const given = textIn(settings.extra, "instructions");
-      request["instructions"] = given ? `${given}\n\n${settings.hint}` : settings.hint;
+      request.instructions = given ? `${given}\n\n${settings.hint}` : settings.hint;
     }
     const offered = [...toResponsesTools(tools, names), ...objectsIn(settings.extra, "tools")];
-    if (offered.length > 0) request["tools"] = offered;
-    if (settings.stream) request["stream"] = true;
+    if (offered.length > 0) request.tools = offered;
+    if (settings.stream) request.stream = true;
     return request;
   }
 
@@ -49,7 +49,7 @@ export class Responses implements Dialect {
   }
 
   setCallIds(items: readonly HistoryItem[], callIds: readonly string[]): void {
-    for (const [place, call] of items.filter(isCall).entries()) call["call_id"] = callIds[place];
+    for (const [place, call] of items.filter(isCall).entries()) call.call_id = callIds[place];
   }
 
   answer(call: ModelCall, callId: string, content: string): HistoryItem {
@@ -57,7 +57,7 @@ export class Responses implements Dialect {
   }
 
   setContent(answer: HistoryItem, content: string, results: readonly ToolResult[]): void {
-    answer["output"] = responsesOutput(content, results);
+    answer.output = responsesOutput(content, results);
   }
 
   /** Nothing: the output holds all that can be sent. */

@@ -22,8 +22,8 @@ export class EventAssembler implements Assembler {
     const parts: StreamPart[] = [];
     const event = isObject(chunk) ? chunk : {};
     const outputIndex = numberIn(event, "output_index");
-    const item = isObject(event["item"]) ? event["item"] : {};
-    switch (event["type"]) {
+    const item = isObject(event.item) ? event.item : {};
+    switch (event.type) {
       case "response.output_text.delta":
         parts.push({ type: "text", text: textIn(event, "delta") });
         break;
@@ -47,7 +47,7 @@ export class EventAssembler implements Assembler {
       case "response.completed":
       case "response.incomplete":
       case "response.failed":
-        this.#response = event["response"];
+        this.#response = event.response;
         break;
     }
     return [...parts, ...this.#calls.report()];
@@ -64,7 +64,7 @@ export class EventAssembler implements Assembler {
 
   #begin(outputIndex: number, item: HistoryItem): void {
     if (!isCall(item)) return;
-    const supported = item["type"] === "function_call";
+    const supported = item.type === "function_call";
     const slot = new CallSlot(textIn(item, "call_id"), textIn(item, "name"), supported);
     this.#byOutput.set(outputIndex, slot);
     this.#calls.add(slot);
@@ -84,7 +84,7 @@ export class EventAssembler implements Assembler {
 
   #finishItem(outputIndex: number, item: HistoryItem): void {
     this.#doneItems.set(outputIndex, toItem(item));
-    if (!isCall(item) || item["status"] === "incomplete") return;
+    if (!isCall(item) || item.status === "incomplete") return;
     if (!this.#byOutput.has(outputIndex)) this.#begin(outputIndex, item);
     this.#finish(outputIndex, textIn(item, "arguments"));
   }

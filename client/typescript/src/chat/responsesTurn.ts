@@ -23,7 +23,7 @@ export function readCall(item: HistoryItem): ModelCall {
     callId: textIn(item, "call_id"),
     name: textIn(item, "name"),
     arguments: textIn(item, "arguments"),
-    supported: item["type"] === "function_call",
+    supported: item.type === "function_call",
   };
 }
 
@@ -38,29 +38,29 @@ export function readTurn(response: unknown, items: HistoryItem[]): ModelTurn {
   const status = textIn(response, "status");
   const fields = isObject(response) ? response : {};
   if (status === "failed" || status === "cancelled") {
-    throw new ModelError(`the model's answer ${status}: ${shown(fields["error"])}`);
+    throw new ModelError(`the model's answer ${status}: ${shown(fields.error)}`);
   }
   const text = contentsOf(items, "output_text", "text");
   const refusal = contentsOf(items, "refusal", "refusal");
   const calls = items.filter(isCall).map(readCall);
   let end: EndReason = refusal && calls.length === 0 ? "refusal" : "completed";
   if (status === "incomplete") {
-    const reason = textIn(fields["incomplete_details"], "reason");
+    const reason = textIn(fields.incomplete_details, "reason");
     end = reason === "content_filter" ? "content_filter" : "length";
     // Reasoning that led to nothing is refused in later requests.
-    while (items.at(-1)?.["type"] === "reasoning") items.pop();
+    while (items.at(-1)?.type === "reasoning") items.pop();
   }
   for (const item of items) {
-    if (item["type"] === "function_call") item["arguments"] = textIn(item, "arguments");
+    if (item.type === "function_call") item.arguments = textIn(item, "arguments");
   }
-  return { text, refusal, calls, end, usage: usageOf(fields["usage"]), items: sendable(items) };
+  return { text, refusal, calls, end, usage: usageOf(fields.usage), items: sendable(items) };
 }
 
 function contentsOf(items: readonly HistoryItem[], kind: string, key: string): string {
   return items
-    .filter((item) => item["type"] === "message")
+    .filter((item) => item.type === "message")
     .flatMap((item) => objectsIn(item, "content"))
-    .filter((part) => part["type"] === kind)
+    .filter((part) => part.type === kind)
     .map((part) => textIn(part, key))
     .join("");
 }

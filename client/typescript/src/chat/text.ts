@@ -1,6 +1,7 @@
 /** Texts that answer a call which has no result: the same in every language. */
 
 import type { SidecallError } from "../errors.js";
+import { quoted } from "../texts.js";
 
 export const PENDING =
   "CANCELLED: the conversation went on before this call had a result. " +
@@ -36,26 +37,3 @@ export function failed(error: SidecallError): string {
     "effect; check before you call it again."
   );
 }
-
-/** A name in quotes; what cannot be printed is escaped. */
-function quoted(name: string): string {
-  const quote = name.includes("'") && !name.includes('"') ? '"' : "'";
-  const escaped = name.replace(/[\\'"]|[^\P{C}]|[^\P{Z} ]/gu, (character) => {
-    const short = SHORT_ESCAPES[character];
-    if (short) return short;
-    if (character === "'" || character === '"')
-      return character === quote ? `\\${character}` : character;
-    const code = character.codePointAt(0) ?? 0;
-    const hex = (length: number): string => code.toString(16).padStart(length, "0");
-    if (code <= 0xff) return `\\x${hex(2)}`;
-    return code <= 0xffff ? `\\u${hex(4)}` : `\\U${hex(8)}`;
-  });
-  return quote + escaped + quote;
-}
-
-const SHORT_ESCAPES: Readonly<Record<string, string>> = {
-  "\\": "\\\\",
-  "\n": "\\n",
-  "\r": "\\r",
-  "\t": "\\t",
-};

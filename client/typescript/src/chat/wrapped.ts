@@ -26,14 +26,14 @@ export function toolUses(text: string): ToolUse[] | undefined {
   } catch {
     return undefined; // As it is, it is a call of a tool that does not exist.
   }
-  const uses = isObject(wrapped) ? wrapped["tool_uses"] : undefined;
+  const uses = isObject(wrapped) ? wrapped.tool_uses : undefined;
   if (!Array.isArray(uses)) return undefined;
   const raw = elementsOf(membersOf(text).get("tool_uses") ?? "[]");
   return uses.map((use: unknown, place) => readUse(use, raw[place] ?? ""));
 }
 
 function readUse(use: unknown, raw: string): ToolUse {
-  const name = isObject(use) ? use["recipient_name"] : undefined;
+  const name = isObject(use) ? use.recipient_name : undefined;
   if (!isObject(use) || typeof name !== "string") {
     return { name: "", arguments: "", refusal: NO_RECIPIENT };
   }
