@@ -54,7 +54,9 @@ def test_tools_of_a_running_sidecar(served: str) -> None:
     assert ["echo", "text", "read_only", "Says", "what", "it", "is", "told."] in [
         line.split() for line in table.stdout.splitlines()
     ]
-    listed = json.loads(sidecall("tools", "--json", "--endpoint", served).stdout)
+    value = json.loads(sidecall("tools", "--json", "--endpoint", served).stdout)
+    assert value["revision"]
+    listed = value["tools"]
     assert [tool["name"] for tool in listed] == ["echo", "refuse"]
     assert listed[0]["input_schema"]["required"] == ["text"]
     chat = json.loads(sidecall("tools", "--format", "openai-chat", "--endpoint", served).stdout)

@@ -122,4 +122,5 @@ def test_nothing_is_approved_without_a_terminal(tools_file: Path) -> None:
     done = sidecall("chat", "anything", "--scripted", "--tools", tools_file)
     assert done.returncode == 0, done.stderr
     assert "postcard reads: unknown" in " ".join(done.stdout.split())
-    assert "APPROVAL_REQUIRED" in done.stdout
+    assert "waits for approval" in done.stdout
+    assert "failed" not in done.stdout

@@ -196,8 +196,24 @@ def test_a_file_says_what_is_served(write: Write, folder: Path) -> None:
     path = write(CONFIG + f'listen: ["{address}"]\n')
     with started("serve", "--config", path) as process:
         read_until(process, "serving 2 tools")
-        listed = json.loads(sidecall("tools", "--json", "--endpoint", address).stdout)
+        listed = json.loads(sidecall("tools", "--json", "--endpoint", address).stdout)["tools"]
         assert [tool["name"] for tool in listed] == ["get_weather", "transfer"]
+        weather, transfer = listed
+        assert (weather["effects"], weather["health"]) == ("read_only", "available")
+        assert (transfer["requires_approval"], transfer["lane"]) == (True, "account:{account_id}")
+        assert weather["limits"] | {"max_concurrency": 0, "max_queue": 0} == {
+            "max_concurrency": 0,
+            "max_queue": 0,
+            "timeout_s": 5.0,
+            "queue_timeout_s": 2.0,
+            "rate": {"count": 10, "period_s": 1.0, "burst": 10},
+            "groups": [],
+            "max_attempts": 1,
+            "cache_ttl_s": 60.0,
+            "max_result_bytes": None,
+        }
+        assert transfer["limits"]["groups"] == ["threads", "bank"]
+        assert transfer["limits"]["max_attempts"] == 3
         called = sidecall("call", "get_weather", '{"city": "Rome"}', "--endpoint", address)
         assert called.stdout == "sunny in Rome\n"
         process.terminate()

@@ -238,8 +238,9 @@ def test_a_single_call_says_where_to_decide(served: str) -> None:
 
 def test_what_waits_for_a_person_stands_in_no_queue(served: str, folder: Path) -> None:
     done = sidecall("batch", folder / "batch.json", "--endpoint", served, "--explain").stdout
-    assert re.search(r"@2 delete +\|[ r]*\| +- +- APPROVAL_REQUIRED", done)
-    assert re.search(r"@3 delete +\| +\| +- +- APPROVAL_REQUIRED", done)
+    assert re.search(r"^@2 +waits for approval +delete  Not run", done, re.MULTILINE)
+    assert re.search(r"@2 delete +\|[ r]*\| +- +- waits for approval", done)
+    assert re.search(r"@3 delete +\| +\| +- +- waits for approval", done)
     assert re.search(r"@3 delete  not run, a person has to approve it$", done, re.M)
 
 

@@ -105,7 +105,7 @@ def test_serve_reloads_at_a_hang_up_where_it_has_no_terminal(noisy_file: Path) -
 
 def test_stdout_is_for_the_commands_own_words(noisy_file: Path) -> None:
     listed = sidecall("tools", "--json", "--tools", noisy_file)
-    assert [tool["name"] for tool in json.loads(listed.stdout)] == ["odd"]
+    assert [tool["name"] for tool in json.loads(listed.stdout)["tools"]] == ["odd"]
     assert "import noise" in listed.stderr
     assert "lifespan noise" in listed.stderr
     called = sidecall("call", "odd", "--tools", noisy_file)

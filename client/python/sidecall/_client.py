@@ -12,6 +12,7 @@ from sidecall._connection import Connection, Metadata
 from sidecall._durations import Timeout, optional_duration_s, parse_duration
 from sidecall._requests import (
     ExecuteOptions,
+    ListedTools,
     ToolPages,
     batch_request,
     batch_results,
@@ -23,7 +24,6 @@ from sidecall._retry import Attempts
 from sidecall._rpc_errors import SidecallError, error_from_rpc
 from sidecall._tool_calls import ToolCallLike, make_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
-from sidecall.v1.tool_pb2 import Tool
 from sidecall.v1.tool_service_pb2 import GetCapabilitiesRequest, GetCapabilitiesResponse
 from sidecall.v1.tool_service_pb2_grpc import ToolServiceStub
 
@@ -124,7 +124,7 @@ class Client:
         """
         return self._repeat(self._stub.GetCapabilities, GetCapabilitiesRequest(), timeout)
 
-    def list_tools(self, *, timeout: Timeout | None = None) -> list[Tool]:
+    def list_tools(self, *, timeout: Timeout | None = None) -> ListedTools:
         """Returns all tools that the caller may use, ordered by name.
 
         Args:

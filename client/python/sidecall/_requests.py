@@ -106,11 +106,21 @@ def batch_results(request: ExecuteBatchRequest, response: ExecuteBatchResponse) 
     return BatchResults(response.results, response.request_id, response.schedule)
 
 
+class ListedTools(list[Tool]):
+    """The caller's tools, ordered by name.
+
+    Attributes:
+        revision: Opaque value that changes when they or their descriptions do.
+    """
+
+    revision = ""
+
+
 class ToolPages:
     """Collects the pages of ListTools; starts again where the tools change in between."""
 
     def __init__(self) -> None:
-        self.tools: list[Tool] = []
+        self.tools = ListedTools()
         self.done = False
         self._token = ""
         self._listings = 1
@@ -122,6 +132,7 @@ class ToolPages:
     def add(self, page: ListToolsResponse) -> None:
         """Takes a page in."""
         self.tools.extend(page.tools)
+        self.tools.revision = page.revision
         self._token = page.next_page_token
         self.done = not self._token
 

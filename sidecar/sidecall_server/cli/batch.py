@@ -160,17 +160,26 @@ async def _send(client: AsyncClient, job: _Job) -> BatchResults:
 def _print(done: Mapping[int, ToolResult]) -> None:
     """Prints results by the index of their call: in a line for a terminal, else whole."""
     out = console()
+    marks = {index: _mark(item) for index, item in done.items()}
+    room_for_mark = max([6, *map(len, marks.values())])
     names = {index: clip(item.name, 24) for index, item in done.items()}
     widest = max(map(cell_len, names.values()), default=0)
     for index, item in sorted(done.items()):
-        mark = "ok" if is_ok(item) else "failed"
-        head = f"@{index + 1:<3} {mark:6} {set_cell_size(names[index], widest)}"
+        mark = marks[index].ljust(room_for_mark)
+        head = f"@{index + 1:<3} {mark} {set_cell_size(names[index], widest)}"
         if out.is_terminal:
             room = out.width - cell_len(head) - 2
             out.print(f"{head}  {clip(item.content, room)}", soft_wrap=True)
         else:
             between = "\n" if "\n" in item.content else "  "
             write_raw(head + between + item.content)
+
+
+def _mark(result: ToolResult) -> str:
+    if results.waits_for_approval(result):
+        return "waits for approval"
+    mark = "ok" if is_ok(result) else "failed"
+    return f"{mark}, kept from an earlier send" if result.replayed else mark
 
 
 def _draw(done: BatchResults, *, explain: bool) -> None:

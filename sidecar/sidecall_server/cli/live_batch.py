@@ -14,7 +14,7 @@ from sidecall._requests import ExecuteOptions
 from sidecall.v1.execution_pb2 import BlockCause
 from sidecall.v1.tool_service_pb2 import BatchEvent, CallProgress
 from sidecall_server.cli.output import clip, plain_table
-from sidecall_server.cli.results import outcome
+from sidecall_server.cli.results import state_in_words, waits_for_approval
 
 _MAX_ROWS = 30
 _REDRAWS_PER_S = 12.0
@@ -92,7 +92,11 @@ class BatchView:
                 self._finish(self.calls[event.result.index], event.result.result)
 
     def _finish(self, view: CallView, result: ToolResult) -> None:
-        view.state, view.style = outcome(result), "green" if is_ok(result) else "red"
+        view.state, view.style = state_in_words(result), "green" if is_ok(result) else "red"
+        if waits_for_approval(result):
+            view.style = "cyan"
+        elif result.replayed:
+            view.state += ", kept"
         view.note = result.content
         timing = result.timing
         if timing.HasField("started_offset_ns"):
@@ -106,7 +110,7 @@ class BatchView:
 
     def __rich__(self) -> Group:
         """Draws the calls; of many, those that are under way."""
-        done = sum(view.style in ("green", "red") for view in self.calls)
+        done = len(self.results)
         shown = [*enumerate(self.calls, 1)]
         if len(shown) > _MAX_ROWS:
             busy = [item for item in shown if item[1].style == "yellow"]

@@ -20,6 +20,11 @@ def outcome(result: ToolResult) -> str:
     return "ok" if is_ok(result) else reason_of(result) or code_name(result)
 
 
+def state_in_words(result: ToolResult) -> str:
+    """As `outcome`, but a call that a person has to approve did not fail."""
+    return "waits for approval" if waits_for_approval(result) else outcome(result)
+
+
 def state_name(result: ToolResult) -> str:
     """How far the call got, in a word."""
     state = result.execution_state

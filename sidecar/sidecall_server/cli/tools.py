@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from google.protobuf.duration_pb2 import Duration
 
 from sidecall import to_chat_completions_tools, to_responses_tools
-from sidecall.v1.tool_pb2 import Effects, Tool
+from sidecall._requests import ListedTools
+from sidecall.v1.tool_pb2 import Effects, Rate, Tool, ToolHealth
 from sidecall_server.cli.connection import connect, endpoint_options, run
 from sidecall_server.cli.output import console, plain_table, printable, write_raw
 
@@ -16,7 +18,12 @@ _FORMATS = {"openai-chat": to_chat_completions_tools, "openai-responses": to_res
 
 @click.command("tools")
 @endpoint_options
-@click.option("--json", "as_json", is_flag=True, help="Print everything about them as JSON.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print everything about them as JSON: an object with their revision and the tools.",
+)
 @click.option(
     "--format",
     "provider",
@@ -34,12 +41,13 @@ def command(
     if provider is not None:
         write_raw(json.dumps(_FORMATS[provider](listed), indent=2, ensure_ascii=False))
     elif as_json:
-        write_raw(json.dumps([_facts(tool) for tool in listed], indent=2, ensure_ascii=False))
+        facts = {"revision": listed.revision, "tools": [_facts(tool) for tool in listed]}
+        write_raw(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         _print_table(listed)
 
 
-async def _list(endpoint: str | None, tools: tuple[str, ...]) -> list[Tool]:
+async def _list(endpoint: str | None, tools: tuple[str, ...]) -> ListedTools:
     async with connect(endpoint, tools) as client:
         return await client.list_tools()
 
@@ -79,10 +87,26 @@ def _facts(tool: Tool) -> dict[str, Any]:
         "effects": _effects(tool),
         "input_schema": json.loads(tool.input_schema),
         "output_schema": json.loads(tool.output_schema) if tool.output_schema else None,
+        "health": ToolHealth.Name(tool.health).removeprefix("TOOL_HEALTH_").lower(),
+        "requires_approval": tool.requires_approval,
+        "lane": tool.lane or None,
         "limits": {
             "max_concurrency": limits.max_concurrency,
             "max_queue": limits.max_queue,
-            "timeout_s": limits.timeout.ToNanoseconds() / 1e9,
-            "queue_timeout_s": limits.queue_timeout.ToNanoseconds() / 1e9,
+            "timeout_s": _seconds(limits.timeout),
+            "queue_timeout_s": _seconds(limits.queue_timeout),
+            "rate": _rate(limits.rate) if limits.HasField("rate") else None,
+            "groups": list(limits.groups),
+            "max_attempts": limits.max_attempts,
+            "cache_ttl_s": _seconds(limits.cache_ttl) if limits.HasField("cache_ttl") else None,
+            "max_result_bytes": limits.max_result_bytes or None,
         },
     }
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    return {"count": rate.count, "period_s": _seconds(rate.period), "burst": rate.burst}
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.ToNanoseconds() / 1e9

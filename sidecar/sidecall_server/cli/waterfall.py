@@ -16,7 +16,7 @@ from rich.text import Text
 from sidecall import is_ok
 from sidecall.v1.execution_pb2 import CallTiming, ExecutionState, ToolResult
 from sidecall_server.cli.output import clip
-from sidecall_server.cli.results import outcome, waits_for_approval
+from sidecall_server.cli.results import state_in_words, waits_for_approval
 
 DEFAULT_WIDTH = 80
 _LEAST_FACTOR = 0.95
@@ -29,6 +29,7 @@ _MAX_NAME = 24
 _MAX_ID = 12
 _MAX_OUTCOME = 20
 _OUTCOME = "outcome"
+_WAITS_STYLE = "cyan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ RUNNING = Phase("running", "=", "█", "green")
 FAILED = Phase("running, failed", "!", "█", "red")
 UNCERTAIN = Phase("running, end unknown", "?", "█", "magenta")
 QUEUED = Phase("queued", ".", "·", "bright_black")
+KEPT = Phase("kept from an earlier send", "k", "▒", "green")
 BLOCKED = {
     "blocked_on_reference_ns": Phase("waits for another call's result", "r", "┄", "cyan"),
     "blocked_on_order_ns": Phase("waits for its turn", "o", "╌", "blue"),
@@ -160,7 +162,7 @@ class Waterfall:
     def _legend(self, width: int, scale: "_Scale") -> Iterator[Text]:
         present = {phase for row in self._shown() if row for phase in scale.phases(row)}
         line = Text()
-        for phase in (RUNNING, FAILED, UNCERTAIN, *BLOCKED.values(), QUEUED):
+        for phase in (RUNNING, FAILED, UNCERTAIN, *BLOCKED.values(), QUEUED, KEPT):
             if phase not in present:
                 continue
             mark = (phase.block * 2, phase.style) if scale.colour else phase.letter * 2
@@ -187,6 +189,8 @@ def _row(position: int, result: ToolResult, received_ns: int) -> Row:
     if waits_for_approval(result):
         # It stood in no queue: it is not to run before it is sent again.
         spans = [span for span in spans if span[0] is not QUEUED]
+    elif result.replayed and started is None:
+        spans = [(KEPT, 0, end)]
     spans.extend((FAILED, begin, max(begin + 1, stop)) for begin, stop in attempts)
     phase = RUNNING
     if not is_ok(result):
@@ -198,8 +202,8 @@ def _row(position: int, result: ToolResult, received_ns: int) -> Row:
         position=position,
         name=result.name,
         call_id=result.call_id,
-        outcome=outcome(result),
-        style=phase.style,
+        outcome=state_in_words(result),
+        style=_WAITS_STYLE if waits_for_approval(result) else phase.style,
         spans=tuple((phase, received_ns + a, received_ns + b) for phase, a, b in spans),
         run_ns=None if started is None else end - started,
         end_ns=received_ns + end,
@@ -256,7 +260,7 @@ class _Scale:
         for phase, begin, end in row.spans:
             first = min(self.cells - 1, round(begin * self.cells / self.total_ns))
             # What ran shows, however short it was; a wait may vanish.
-            least = 1 if phase in (RUNNING, FAILED, UNCERTAIN) else 0
+            least = 1 if phase in (RUNNING, FAILED, UNCERTAIN, KEPT) else 0
             last = max(first + least, round(end * self.cells / self.total_ns))
             phases[first:last] = [phase] * (min(last, self.cells) - first)
         return phases

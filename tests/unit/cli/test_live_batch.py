@@ -1,5 +1,6 @@
 import io
 
+from google.rpc import error_details_pb2
 from rich.console import Console
 
 from sidecall import ToolResult
@@ -89,3 +90,20 @@ def test_of_many_calls_the_running_ones_are_drawn() -> None:
     assert "tool_400" in out.getvalue()
     assert len(out.getvalue().splitlines()) < 40
     assert "0 of 500 done" in out.getvalue()
+
+
+def test_what_waits_for_a_person_is_done_for_now() -> None:
+    batch = view(2)
+    asked = ToolResult(content="Not run: a person has to approve this.")
+    asked.status.code = 9
+    detail = error_details_pb2.ErrorInfo(reason="APPROVAL_REQUIRED", domain="sidecall.dev")
+    asked.status.details.add().Pack(detail)
+    batch.take(finished(0, asked))
+    batch.take(finished(1, ToolResult(content="did it", replayed=True)))
+    assert [(call.state, call.style) for call in batch.calls] == [
+        ("waits for approval", "cyan"),
+        ("ok, kept", "green"),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=80).print(batch)
+    assert "2 of 2 done" in out.getvalue()

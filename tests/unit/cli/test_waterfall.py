@@ -99,6 +99,24 @@ def test_what_waits_for_a_person_stands_in_no_queue() -> None:
     assert "queued" not in picture
 
 
+def test_what_waits_for_a_person_did_not_fail() -> None:
+    asked = failed(
+        made("pay", None, 1000),
+        code_pb2.FAILED_PRECONDITION,
+        "APPROVAL_REQUIRED",
+        EXECUTION_STATE_NOT_STARTED,
+    )
+    assert "- waits for approval\n" in Waterfall([asked]).plain(86)
+
+
+def test_what_was_kept_from_an_earlier_send_stood_in_no_queue() -> None:
+    kept = made("find", None, 1)
+    kept.replayed = True
+    picture = Waterfall([kept, made("find", 0, 1000)]).plain(86)
+    assert re.search(r"^@1 find +\|k +\|.* ok$", picture, re.MULTILINE)
+    assert picture.endswith("== running   kk kept from an earlier send")
+
+
 def test_picture() -> None:
     assert Waterfall(batch()).plain(86) == PICTURE
 
