@@ -24,7 +24,13 @@ from sidecall._requests import (
     stream_start,
 )
 from sidecall._retry import Attempts
-from sidecall._rpc_errors import SidecallError, error_from_rpc
+from sidecall._rpc_errors import (
+    SidecallError,
+    check_open,
+    closed_error,
+    error_from_rpc,
+    is_cancelled,
+)
 from sidecall._tool_calls import ToolCallLike, make_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
 from sidecall.v1.tool_service_pb2 import GetCapabilitiesRequest, GetCapabilitiesResponse
@@ -82,6 +88,7 @@ class AsyncClient:
         self._channel: grpc.aio.Channel | None = None
         self._cached_stub: ToolServiceAsyncStub | None = None
         self._instance_id = ""
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,7 +97,11 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection. RPCs in flight are cancelled."""
+        """Closes the connection for good; idempotent.
+
+        RPCs in flight end with a SidecallError, CANCELLED. Later ones raise RuntimeError.
+        """
+        self._closed = True
         channel, self._channel, self._cached_stub = self._channel, None, None
         if channel is not None:
             await channel.close()
@@ -108,16 +119,12 @@ class AsyncClient:
         attempts = Attempts(0, parse_duration(timeout))
         while True:
             try:
-                return await self._stub.GetCapabilities(
-                    GetCapabilitiesRequest(),
-                    timeout=attempts.remaining_s(),
-                    metadata=self._connection.metadata,
-                    wait_for_ready=True,
+                return await self._send(
+                    self._stub.GetCapabilities, GetCapabilitiesRequest(), attempts, wait=True
                 )
-            except grpc.RpcError as error:
-                failure = error_from_rpc(error)
-                if failure.code is not grpc.StatusCode.UNAVAILABLE or not attempts.remaining_s():
-                    raise failure from error
+            except SidecallError as error:
+                if error.code is not grpc.StatusCode.UNAVAILABLE or not attempts.remaining_s():
+                    raise
             await asyncio.sleep(_READY_POLL_S)
 
     async def get_capabilities(self, *, timeout: Timeout | None = None) -> GetCapabilitiesResponse:
@@ -226,6 +233,7 @@ class AsyncClient:
 
     @property
     def _stub(self) -> "ToolServiceAsyncStub":
+        check_open(closed=self._closed)
         # Made late: a channel belongs to the event loop that is running.
         if self._cached_stub is None:
             self._channel = self._connection.open_channel()
@@ -268,16 +276,38 @@ class AsyncClient:
     ) -> _Response:
         while True:
             try:
-                return await method(
-                    request, timeout=attempts.remaining_s(), metadata=self._connection.metadata
-                )
-            except grpc.RpcError as error:
-                failure = error_from_rpc(error)
-                if forgets_instance(failure):
+                return await self._send(method, request, attempts)
+            except SidecallError as error:
+                if forgets_instance(error):
                     self._instance_id = ""
-                delay_s = attempts.delay_s(failure)
+                delay_s = attempts.delay_s(error)
                 if on_failure is not None:
-                    on_failure(failure)
+                    on_failure(error)
                 if delay_s is None:
-                    raise failure from error
+                    raise
             await asyncio.sleep(delay_s)
+
+    async def _send(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        attempts: Attempts,
+        *,
+        wait: bool = False,
+    ) -> _Response:
+        """Sends it once; `wait` is for a connection, until the deadline."""
+        if self._closed:
+            raise closed_error()
+        try:
+            return await method(
+                request,
+                timeout=attempts.remaining_s(),
+                metadata=self._connection.metadata,
+                wait_for_ready=wait or None,
+            )
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, self._connection.target) from error
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise closed_error() from None

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 
 from sidecall._batch_results import BatchResults
-from sidecall._rpc_errors import SidecallError, make_error
+from sidecall._rpc_errors import SidecallError, closed_error, is_cancelled, make_error
 from sidecall._tool_calls import ToolCallLike, to_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
 from sidecall.v1.tool_service_pb2 import (
@@ -208,6 +208,10 @@ class BatchStream:
             await call.write(message)
         except (grpc.RpcError, asyncio.InvalidStateError) as error:
             raise await self._why_over(call) from error
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise self._noted(closed_error("turn or its client")) from None
 
     async def _read(self) -> StreamBatchResponse | None:
         if self._over:
@@ -220,6 +224,10 @@ class BatchStream:
             if self.summary is not None:
                 return None  # All has been said.
             raise await self._why_over(call) from error
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise self._noted(closed_error("turn or its client")) from None
         if isinstance(response, StreamBatchResponse):
             return response
         self._over = True
@@ -229,7 +237,9 @@ class BatchStream:
         code, details = await call.code(), await call.details()
         if code is grpc.StatusCode.OK:
             code, details = grpc.StatusCode.FAILED_PRECONDITION, _OVER
-        error = make_error(code, details, await call.trailing_metadata())
+        return self._noted(make_error(code, details, await call.trailing_metadata()))
+
+    def _noted(self, error: SidecallError) -> SidecallError:
         if self._accepted:
             # Calls of an accepted turn may have run, whatever the reason.
             error.not_started = False

@@ -21,7 +21,12 @@ from sidecall._requests import (
     note_failure,
 )
 from sidecall._retry import Attempts
-from sidecall._rpc_errors import SidecallError, error_from_rpc
+from sidecall._rpc_errors import (
+    SidecallError,
+    check_open,
+    closed_error,
+    error_from_rpc,
+)
 from sidecall._tool_calls import ToolCallLike, make_tool_call
 from sidecall.v1.execution_pb2 import ToolResult
 from sidecall.v1.tool_service_pb2 import GetCapabilitiesRequest, GetCapabilitiesResponse
@@ -64,22 +69,22 @@ class Client:
         max_message_bytes: int | None = None,
         retries: int | None = None,
     ) -> None:
-        connection = Connection.resolve(
+        connection = self._connection = Connection.resolve(
             endpoint,
             token=token,
             credentials=credentials,
             metadata=metadata,
             max_message_bytes=max_message_bytes,
         )
-        self._metadata = connection.metadata
         self._retries = retries
         self._channel = (
             grpc.insecure_channel(connection.target, connection.options)
             if connection.credentials is None
             else grpc.secure_channel(connection.target, connection.credentials, connection.options)
         )
-        self._stub = ToolServiceStub(self._channel)
+        self._open_stub = ToolServiceStub(self._channel)
         self._instance_id = ""
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +93,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection. RPCs in flight are cancelled."""
+        """Closes the connection for good; idempotent.
+
+        RPCs in flight end with a SidecallError, CANCELLED. Later ones raise RuntimeError.
+        """
+        self._closed = True
         self._channel.close()
 
     def wait_until_ready(self, timeout: Timeout = 30.0) -> GetCapabilitiesResponse:
@@ -104,16 +113,12 @@ class Client:
         attempts = Attempts(0, parse_duration(timeout))
         while True:
             try:
-                return self._stub.GetCapabilities(
-                    GetCapabilitiesRequest(),
-                    timeout=attempts.remaining_s(),
-                    metadata=self._metadata,
-                    wait_for_ready=True,
+                return self._send(
+                    self._stub.GetCapabilities, GetCapabilitiesRequest(), attempts, wait=True
                 )
-            except grpc.RpcError as error:
-                failure = error_from_rpc(error)
-                if failure.code is not grpc.StatusCode.UNAVAILABLE or not attempts.remaining_s():
-                    raise failure from error
+            except SidecallError as error:
+                if error.code is not grpc.StatusCode.UNAVAILABLE or not attempts.remaining_s():
+                    raise
             time.sleep(_READY_POLL_S)
 
     def get_capabilities(self, *, timeout: Timeout | None = None) -> GetCapabilitiesResponse:
@@ -201,6 +206,11 @@ class Client:
         )
         return result
 
+    @property
+    def _stub(self) -> ToolServiceStub:
+        check_open(closed=self._closed)
+        return self._open_stub
+
     def _find_instance(self, attempts: Attempts) -> str:
         """The sidecar's instance_id, to be read before a first send; empty where unknown.
 
@@ -237,14 +247,38 @@ class Client:
     ) -> _Response:
         while True:
             try:
-                return method(request, timeout=attempts.remaining_s(), metadata=self._metadata)
-            except grpc.RpcError as error:
-                failure = error_from_rpc(error)
-                if forgets_instance(failure):
+                return self._send(method, request, attempts)
+            except SidecallError as error:
+                if forgets_instance(error):
                     self._instance_id = ""
-                delay_s = attempts.delay_s(failure)
+                delay_s = attempts.delay_s(error)
                 if on_failure is not None:
-                    on_failure(failure)
+                    on_failure(error)
                 if delay_s is None:
-                    raise failure from error
+                    raise
             time.sleep(delay_s)
+
+    def _send(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        attempts: Attempts,
+        *,
+        wait: bool = False,
+    ) -> _Response:
+        """Sends it once; `wait` is for a connection, until the deadline."""
+        if self._closed:
+            raise closed_error()
+        try:
+            return method(
+                request,
+                timeout=attempts.remaining_s(),
+                metadata=self._connection.metadata,
+                wait_for_ready=wait or None,
+            )
+        except (grpc.RpcError, ValueError) as error:
+            if self._closed:
+                raise closed_error() from error
+            if isinstance(error, grpc.RpcError):
+                raise error_from_rpc(error, self._connection.target) from error
+            raise

@@ -1,5 +1,6 @@
 """RPC errors as one exception that says whether anything was started."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import cast
 
@@ -72,9 +73,38 @@ class SidecallError(Exception):
         return f"{name}: {self.args[0]}"
 
 
-def error_from_rpc(error: grpc.RpcError) -> SidecallError:
-    """Translates gRPC's error, sync or async."""
-    return make_error(error.code(), error.details(), error.trailing_metadata())
+def error_from_rpc(error: grpc.RpcError, target: str = "") -> SidecallError:
+    """Translates gRPC's error, sync or async.
+
+    Args:
+        error: The error.
+        target: What the RPC was sent to, for where no answer came.
+    """
+    code, details = error.code(), error.details()
+    if target and code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        details = f"no answer from {target} in time"
+    return make_error(code, details, error.trailing_metadata())
+
+
+def closed_error(what: str = "client") -> SidecallError:
+    """Makes the error of an RPC whose client was closed before it had ended."""
+    return SidecallError(f"the {what} was closed", code=grpc.StatusCode.CANCELLED)
+
+
+def check_open(*, closed: bool) -> None:
+    """Raises RuntimeError where a client is used that was closed before."""
+    if closed:
+        raise RuntimeError("the client is closed: make a new one")
+
+
+def is_cancelled() -> bool:
+    """Whether the running task is being cancelled.
+
+    If it is not, a CancelledError is what gRPC makes of a channel that was closed: nobody
+    asked this task to end.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def make_error(code: grpc.StatusCode, details: str | None, trailing: object) -> SidecallError:

@@ -29,6 +29,11 @@ SENT_AGAIN: dict[str, Any] = {
 }
 
 
+async def wait_for_ever(arguments: dict[str, Any]) -> str:
+    await asyncio.Event().wait()
+    return str(arguments)
+
+
 async def test_capabilities(call: AnyClient, service: FakeToolService) -> None:
     assert (await call("wait_until_ready", timeout=30)).server_version == "0.0.0-fake"
     assert (await call("get_capabilities")).features == ["stream_batch"]
@@ -213,15 +218,63 @@ async def test_retry_after_is_told(call: AnyClient, service: FakeToolService) ->
 async def test_a_deadline_that_passes_leaves_the_outcome_open(
     call: AnyClient, service: FakeToolService
 ) -> None:
-    async def wait_for_ever(arguments: dict[str, Any]) -> str:
-        await asyncio.Event().wait()
-        return str(arguments)
-
     service.tools["hang"] = FakeTool(wait_for_ever)
     with pytest.raises(SidecallError) as caught:
         await call("call", "hang", timeout=0.2)
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert not caught.value.not_started
+
+
+async def test_a_closed_client_stays_closed(call: AnyClient, service: FakeToolService) -> None:
+    await call("list_tools")
+    await call("close")
+    await call("close")
+    for method, *args in (("call", "a"), ("list_tools",), ("wait_until_ready",)):
+        with pytest.raises(RuntimeError, match="the client is closed: make a new one"):
+            await call(method, *args)
+    if isinstance(call.client, AsyncClient):
+        stream = call.client.stream_batch()
+        with pytest.raises(RuntimeError, match="the client is closed"):
+            await stream.__aenter__()
+    assert service.started == []
+
+
+async def test_an_rpc_ends_when_its_client_is_closed(
+    call: AnyClient, service: FakeToolService
+) -> None:
+    started = asyncio.Event()
+
+    async def start(arguments: dict[str, Any]) -> str:
+        started.set()
+        return await wait_for_ever(arguments)
+
+    service.tools["hang"] = FakeTool(start)
+    task = asyncio.create_task(call("call", "hang", request_id="r", timeout=60))
+    await started.wait()
+    await call("close")
+    with pytest.raises(SidecallError, match="the client was closed") as caught:
+        await task
+    assert caught.value.code is grpc.StatusCode.CANCELLED
+    assert not caught.value.not_started
+    assert caught.value.sent_to_instance == "fake-1"
+
+
+async def test_a_stream_ends_when_its_client_is_closed(service: FakeToolService) -> None:
+    async with AsyncClient(service.endpoint) as client, client.stream_batch() as stream:
+        await anext(stream)
+        await client.close()
+        with pytest.raises(SidecallError, match="its client was closed"):
+            await anext(stream)
+        with pytest.raises(SidecallError, match=r"closed|cancelled"):
+            await stream.seal()
+
+
+async def test_a_cancelled_rpc_is_cancelled(service: FakeToolService) -> None:
+    service.tools["hang"] = FakeTool(wait_for_ever)
+    async with AsyncClient(service.endpoint) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.call("hang")
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -237,6 +290,7 @@ async def test_nobody_there(kind: str, service: FakeToolService) -> None:
     with pytest.raises(SidecallError) as caught:
         await call("wait_until_ready", timeout=0.2)
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert str(caught.value) == f"DEADLINE_EXCEEDED: no answer from {endpoint} in time"
     await call("close")
 
 
