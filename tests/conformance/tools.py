@@ -180,4 +180,8 @@ async def who_am_i(context: ToolContext) -> dict[str, Any]:
     _log("who_am_i", "started")
     remaining_s = context.remaining()
     bounded = remaining_s is not None and remaining_s < 50
-    return {"context": dict(context.context), "call_id": context.call_id, "bounded": bounded}
+    return {
+        "context": dict(sorted(context.context.items())),
+        "call_id": context.call_id,
+        "bounded": bounded,
+    }

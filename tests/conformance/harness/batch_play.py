@@ -10,7 +10,7 @@ from tests.conformance.harness.faults import Fault
 from tests.conformance.harness.matching import differences, without_nulls
 from tests.conformance.harness.outcomes import Outcome
 from tests.conformance.harness.recordings import compare_recorded
-from tests.conformance.harness.records import sidecar_requests
+from tests.conformance.harness.records import comparable, sidecar_requests
 from tests.conformance.harness.runner import Runner
 
 Json = dict[str, Any]
@@ -38,7 +38,8 @@ async def play_batches(case: Case, way: Way, bench: Bench, runner: Runner) -> Ou
     for number, (wanted, answer) in enumerate(zip(expected["steps"], answers, strict=True)):
         problems += differences(wanted, answer, f"steps[{number}]", partly=True)
     problems += differences(expected.get("executed", {}), bench.log.counts("started"), "executed")
-    recorded = {"sidecar": sidecar_requests(bench.proxy.rpcs, case.path.read_text())}
+    sent = sidecar_requests(bench.proxy.rpcs, case.path.read_text())
+    recorded = {"sidecar": comparable(sent)}
     problems += compare_recorded(case, way, recorded)
     return Outcome(case.name, way.name, tuple(problems), recorded)
 

@@ -12,9 +12,9 @@ from tests.conformance.harness.matching import differences, fits, without_nulls
 from tests.conformance.harness.outcomes import Outcome
 from tests.conformance.harness.recordings import compare_recorded
 from tests.conformance.harness.records import (
+    comparable,
     model_requests,
     sidecar_requests,
-    without_failure_ids,
 )
 from tests.conformance.harness.runner import Runner
 from tests.conformance.harness.transcripts import Transcript
@@ -63,7 +63,7 @@ async def play_chat(case: Case, way: Way, bench: Bench, runner: Runner) -> Outco
         return Outcome(case.name, way.name, (f"not supported: {answer['unsupported']}",))
     runs = without_nulls(answer["runs"])
     history = runs[-1]["history"] if runs else []
-    recorded = without_failure_ids(
+    recorded = comparable(
         {
             "history": history,
             "requests": model_requests(model.requests, history, stream=way.stream),

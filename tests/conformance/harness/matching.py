@@ -9,7 +9,6 @@ from typing import Any
 _MATCHERS = ("$any", "$match", "$json", "$one_of", "$at_most")
 _MAX_DIFFERENCES = 8
 _MAX_DIFF_LINES = 60
-_MISSING = object()
 
 
 def without_nulls(value: Any) -> Any:
@@ -82,7 +81,7 @@ def _matches(matcher: str, wanted: Any, actual: Any) -> bool:
         case "$match":
             return isinstance(actual, str) and re.fullmatch(wanted, actual, re.DOTALL) is not None
         case "$json":
-            return isinstance(actual, str) and fits(wanted, _parsed(actual))
+            return isinstance(actual, str) and _fits_json(wanted, actual)
         case "$one_of":
             return any(fits(each, actual) for each in wanted)
         case "$at_most":
@@ -91,11 +90,11 @@ def _matches(matcher: str, wanted: Any, actual: Any) -> bool:
             return True
 
 
-def _parsed(text: str) -> Any:
+def _fits_json(wanted: Any, text: str) -> bool:
     try:
-        return json.loads(text)
+        return fits(wanted, json.loads(text))
     except ValueError:
-        return _MISSING
+        return False
 
 
 def _short(value: Any) -> str:

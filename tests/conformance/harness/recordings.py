@@ -14,6 +14,9 @@ from sidecall import AsyncClient, ToolNames, to_chat_completions_tools, to_respo
 
 Json = dict[str, Any]
 
+_CLOCK_S = 1
+"""By how much two processes may differ about the time that is left."""
+
 
 def compare_recorded(case: Case, way: Way, actual: Mapping[str, Any]) -> Iterable[str]:
     """What differs from the recording, which has one entry for an API or one for each way."""
@@ -66,7 +69,7 @@ def _bounded(value: Any) -> Any:
     """A copy with bounds in place of the times that are left."""
     if isinstance(value, dict):
         return {
-            key: {"$at_most": math.ceil(item)} if key == "timeout_s" else _bounded(item)
+            key: {"$at_most": math.ceil(item) + _CLOCK_S} if key == "timeout_s" else _bounded(item)
             for key, item in value.items()
         }
     return [_bounded(item) for item in value] if isinstance(value, list) else value

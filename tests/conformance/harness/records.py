@@ -1,5 +1,6 @@
 """Writes down what a client sent in a form that is equal in all languages."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ _MINTED = {
     "sent_to_instance": "instance",
     "decide_time": "time",
 }
+_LONG = 4000
+_SHOWN = 80
 _FAILURE_ID = re.compile(r"\(id [0-9a-f]{8}\)")
 
 Json = dict[str, Any]
@@ -73,13 +76,21 @@ class _Numbers:
         return names.setdefault(value, f"{kind} {len(names) + 1}")
 
 
-def without_failure_ids(value: Any) -> Any:
-    """A copy without the random ids under which the sidecar logs tools' errors."""
+def comparable(value: Any) -> Any:
+    """A copy that is equal from run to run, and short.
+
+    The random ids under which the sidecar logs errors of tools are left out, and of a very
+    long text the most.
+    """
     if isinstance(value, str):
-        return _FAILURE_ID.sub("(id ...)", value)
+        plain = _FAILURE_ID.sub("(id ...)", value)
+        if len(plain) <= _LONG:
+            return plain
+        digest = hashlib.sha256(plain.encode()).hexdigest()[:16]
+        return f"{plain[:_SHOWN]}... ({len(plain)} characters, sha256 {digest}...)"
     if isinstance(value, dict):
-        return {key: without_failure_ids(item) for key, item in value.items()}
-    return [without_failure_ids(item) for item in value] if isinstance(value, list) else value
+        return {key: comparable(item) for key, item in value.items()}
+    return [comparable(item) for item in value] if isinstance(value, list) else value
 
 
 def model_requests(

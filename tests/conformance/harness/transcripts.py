@@ -16,6 +16,7 @@ _CHUNK = {
     "created": 1_700_000_000,
     "model": "scripted-model",
 }
+_EVER_S = 3600.0
 _COMPLETION = {**_CHUNK, "object": "chat.completion"}
 _PLAIN = {field.name for field in fields(ScriptedTurn)} - {"calls", "raw", "before_chunk"}
 _MEMBERS = {*_PLAIN, "calls", "raw", "hold"}
@@ -60,7 +61,9 @@ class Transcript:
             if number != number_held:
                 return
             if "until_started" not in hold:
-                await asyncio.Event().wait()
+                # Until the client hangs up, unless it is only a pause.
+                await asyncio.sleep(hold["pause_ms"] / 1000 if "pause_ms" in hold else _EVER_S)
+                return
             try:
                 await self._log.until(hold["until_started"])
             except TimeoutError:

@@ -15,8 +15,14 @@ def refusal(path: str, body: Any) -> str | None:
     """Returns why a request is refused, or None."""
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return "you must provide a model parameter"
-    names = [tool.get("function", tool).get("name") for tool in body.get("tools", ())]
-    problem = _tools_problem(names, empty="tools" in body and not names)
+    tools = body.get("tools", ())
+    names = [
+        tool.get("function", tool).get("name")
+        for tool in tools
+        # The provider's own tools, such as "web_search", have no names.
+        if tool.get("type", "function") == "function"
+    ]
+    problem = _tools_problem(names, empty="tools" in body and not tools)
     if problem is not None:
         return problem
     if path.endswith("/responses"):
