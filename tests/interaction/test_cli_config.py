@@ -72,8 +72,36 @@ def test_check_shows_what_is_in_force(write: Write) -> None:
     assert "approval; rate 10/s; limits bank; lane account:{account_id}; 3 attempts" in done.stdout
     assert ["bank", "8", "30/s", "1"] in shown
     assert ["timeout", "30s"] in shown
-    assert ["request_retention", "31532400s"] in shown
-    assert done.stdout.endswith("ok: 2 tools, settings are right\n")
+    assert ["request_retention", "365", "days"] in shown
+    assert done.stdout.endswith("ok: 2 tools, settings are right, 1 warning\n")
+
+
+def test_check_warns_of_retries_that_repeat_nothing(write: Write) -> None:
+    path = write()
+    done = sidecall("check", "--config", path)
+    assert (
+        f"warning: {path}:13: retry of 'transfer' never repeats what the tool itself fails with, "
+        "since it is non_idempotent; only attempts that did not reach it are made again"
+    ) in done.stdout.splitlines()
+    path = write(CONFIG.replace("retry: {", "effects: idempotent\n    retry: {"))
+    assert "warning" not in sidecall("check", "--config", path).stdout
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("1500ms", "1500ms"),
+        ("90s", "90s"),
+        ("0.0000001s", "0.1 us"),
+        ("8760h", "365 days"),
+        ("0.123456789s", "0.1235s"),
+    ],
+)
+def test_check_shows_durations_that_can_be_read(write: Write, said: str, shown: str) -> None:
+    done = sidecall("check", "--config", write(CONFIG.replace("2s", said)))
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("transfer")]
+    assert lines[0].rstrip().endswith(f" {shown}")
 
 
 def test_check_warns_of_policies_that_match_nothing(write: Write) -> None:
@@ -84,7 +112,7 @@ def test_check_warns_of_policies_that_match_nothing(write: Write) -> None:
         f"warning: {path}:15: policies: no tool matches 'get_wether'; did you mean get_weather?"
         in done.stdout.splitlines()
     )
-    assert done.stdout.endswith("settings are right, 1 warning\n")
+    assert done.stdout.endswith("settings are right, 2 warnings\n")
 
 
 @pytest.mark.parametrize("command", [("check",), ("serve",), ("config", "print")])

@@ -25,6 +25,11 @@ from sidecall_server.config.values import MASK, masked_url
 from sidecall_server.config.written import duration_text, rate_value
 from sidecall_server.core.tool import Group
 
+_DAY_S = 24 * 3600.0
+_MANY_DAYS = 3
+_LEAST_S = 0.001
+_MAX_TIME_CHARS = 9
+
 
 @click.command("check")
 @settings_options
@@ -49,6 +54,7 @@ def command(**flags: Any) -> None:
             out.print()
     out.print(_settings_table(settings))
     warnings = settings.policies.warnings([tool.name for tool in tools])
+    warnings += filter(None, map(_vain_retry, tools))
     out.print()
     for warning in warnings:
         out.print(f"warning: {printable(warning)}", soft_wrap=True)
@@ -90,8 +96,8 @@ def _tools_table(tools: Sequence[CheckedTool]) -> Table:
             tool.location.rpartition(":")[2],
             tool.policy.effects,
             str(tool.max_concurrency),
-            duration_text(tool.timeout_s),
-            duration_text(tool.queue_timeout_s),
+            _time(tool.timeout_s),
+            _time(tool.queue_timeout_s),
         )
         for tool in tools
     ]
@@ -124,7 +130,7 @@ def _policies(policy: ToolPolicy) -> Iterator[str]:
     if policy.coalesce:
         yield "coalesce"
     if policy.cache_ttl_s is not None:
-        yield f"cache {duration_text(policy.cache_ttl_s)}"
+        yield f"cache {_time(policy.cache_ttl_s)}"
     if policy.max_result_bytes is not None:
         yield f"results {policy.large_result} at {policy.max_result_bytes} bytes"
 
@@ -157,7 +163,29 @@ def _settings_table(settings: Settings) -> Table:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(value) or "none"
-    return duration_text(value) if isinstance(value, float) else str(value)
+    return _time(value) if isinstance(value, float) else str(value)
+
+
+def _time(seconds: float) -> str:
+    """A duration for people: one that is absurd should look so."""
+    if seconds >= _MANY_DAYS * _DAY_S:
+        return f"{seconds / _DAY_S:.4g} days"
+    if seconds < _LEAST_S:
+        return f"{seconds * 1e6:.3g} us"
+    text = duration_text(seconds)
+    return text if len(text) <= _MAX_TIME_CHARS else f"{seconds:.4g}s"
+
+
+def _vain_retry(tool: CheckedTool) -> str | None:
+    """What is doubtful about a tool's retries; None where nothing is."""
+    retry = tool.policy.retry
+    if retry is None or retry.max_attempts == 1 or tool.policy.effects != "non_idempotent":
+        return None
+    place = tool.places.get("retry", tool.location)
+    return (
+        f"{place}: retry of {tool.name!r} never repeats what the tool itself fails with, since it "
+        "is non_idempotent; only attempts that did not reach it are made again"
+    )
 
 
 def _relative(file: str) -> str:
