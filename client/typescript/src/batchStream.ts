@@ -76,7 +76,10 @@ export class BatchStream implements AsyncDisposable, AsyncIterable<BatchEvent> {
       }
     } catch (error) {
       // No call was sent now, whatever the reason.
-      if (error instanceof SidecallError) error.notStarted = start.sentToInstance === "";
+      if (error instanceof SidecallError) {
+        error.notStarted = start.sentToInstance === "";
+        error.sentToInstance = start.sentToInstance;
+      }
       throw error;
     }
   }
@@ -237,7 +240,10 @@ export class BatchStream implements AsyncDisposable, AsyncIterable<BatchEvent> {
 
   /** Calls of an accepted turn may have run, whatever the reason of an error. */
   #started(error: unknown): unknown {
-    if (error instanceof SidecallError) error.notStarted = false;
+    if (error instanceof SidecallError) {
+      error.notStarted = false;
+      error.sentToInstance = this.sentToInstance;
+    }
     return error;
   }
 }

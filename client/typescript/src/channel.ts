@@ -69,7 +69,7 @@ export class Channel {
           stop();
           this.#open.delete(call);
           if (response && !error) resolve(response);
-          else reject(failure(error, options.signal));
+          else reject(this.#failure(error, options.signal));
         },
       );
       this.#open.add(call);
@@ -105,7 +105,7 @@ export class Channel {
     });
   }
 
-  /** Closes the connection. RPCs in flight are cancelled. */
+  /** Closes the connection for good. RPCs in flight end with a SidecallError, CANCELLED. */
   close(): void {
     this.#closed = true;
     for (const call of this.#open) call.cancel();
@@ -113,9 +113,19 @@ export class Channel {
     this.#client = undefined;
   }
 
+  #failure(error: ServiceError | null, signal: AbortSignal | undefined): Error {
+    if (signal?.aborted) return reasonOf(signal);
+    if (this.#closed) return closedError();
+    if (!error) return new SidecallError("no message came back", { code: "INTERNAL" });
+    const failure = errorFromRpc(error, error);
+    if (failure.code !== "DEADLINE_EXCEEDED" || failure.reason) return failure;
+    const text = `no answer from ${this.#connection.target} in time`;
+    return new SidecallError(text, { code: failure.code, cause: error });
+  }
+
   #running(): GrpcClient {
     if (this.#closed) {
-      throw new SidecallError("the client is closed", { code: "CANCELLED", notStarted: true });
+      throw new Error("the client is closed: make a new one");
     }
     const { target, credentials, channelOptions } = this.#connection;
     this.#client ??= new GrpcClient(target, credentials, channelOptions);
@@ -123,10 +133,8 @@ export class Channel {
   }
 }
 
-function failure(error: ServiceError | null, signal: AbortSignal | undefined): Error {
-  if (signal?.aborted) return reasonOf(signal);
-  if (error) return errorFromRpc(error, error);
-  return new SidecallError("no message came back", { code: "INTERNAL" });
+function closedError(): SidecallError {
+  return new SidecallError("the client was closed", { code: "CANCELLED" });
 }
 
 function callOptions(options: RpcOptions): CallOptions {

@@ -26,9 +26,9 @@ import {
   streamStart,
 } from "./requests.js";
 import type { BatchResults, ToolResult } from "./results.js";
-import { Attempts, DEFAULT_RETRIES } from "./retry.js";
+import { Attempts } from "./retry.js";
 import { type Arguments, type ToolCallLike, makeToolCall } from "./toolCalls.js";
-import { type Capabilities, capabilitiesOf, type Tool, toolOf } from "./tools.js";
+import { type Capabilities, capabilitiesOf, type Tool, type ToolList, toolOf } from "./tools.js";
 
 const READY_TIMEOUT_MS = 30_000;
 const READY_POLL_MS = 50;
@@ -54,16 +54,16 @@ export interface ClientOptions extends ConnectionOptions {
  */
 export class Client implements AsyncDisposable {
   readonly #channel: Channel;
-  readonly #retries: number;
+  readonly #retries: number | undefined;
   #instanceId = "";
 
   /** @throws RangeError: An option or a variable makes no sense. */
   constructor(options: ClientOptions = {}) {
     this.#channel = new Channel(resolveConnection(options));
-    this.#retries = options.retries ?? DEFAULT_RETRIES;
+    this.#retries = options.retries;
   }
 
-  /** Closes the connection. RPCs in flight are cancelled. */
+  /** Closes the connection for good. RPCs in flight end with a SidecallError, CANCELLED. */
   close(): void {
     this.#channel.close();
   }
@@ -109,7 +109,7 @@ export class Client implements AsyncDisposable {
    *
    * @param options - `timeoutMs`: for each page.
    */
-  async listTools(options: RpcOptions = {}): Promise<Tool[]> {
+  async listTools(options: RpcOptions = {}): Promise<ToolList> {
     for (let listing = 1; ; listing += 1) {
       try {
         return await this.#listOnce(options);
@@ -126,7 +126,8 @@ export class Client implements AsyncDisposable {
    *
    * With a `requestId` the batch is sent again also after a lost connection: the sidecar runs
    * no call a second time. One that was restarted meanwhile knows what has run only where its
-   * requests are durable; else it refuses, with reason REQUEST_FORGOTTEN.
+   * requests are durable; else it refuses, with reason REQUEST_FORGOTTEN. Who sends it again by
+   * hand, after an error of which `notStarted` is false, passes the error's `sentToInstance` on.
    *
    * @param calls - Calls, or a provider's tool calls as they are.
    * @param options - `timeoutMs`: for the whole batch; the sidecar answers shortly before with
@@ -141,18 +142,18 @@ export class Client implements AsyncDisposable {
   ): Promise<BatchResults> {
     const request = batchRequest(calls, options);
     const earlier = request.sentToInstance;
+    let instanceId = earlier;
     const attempts = this.#attempts(options, { mayHaveStarted: earlier !== "" });
-    let instanceId = "";
     if (request.requestId) {
-      instanceId =
-        earlier || (await this.#findInstance({ ...options, timeoutMs: attempts.remainingMs() }));
+      const left = { ...options, timeoutMs: attempts.remainingMs() };
+      instanceId ||= await this.#findInstance(left, this.#retries);
       attempts.repeatable = instanceId !== "";
     }
-    const sendAgain = (): void => {
-      request.sentToInstance = instanceId;
+    const noteFailure = (error: SidecallError): void => {
+      if (!error.notStarted) request.sentToInstance = error.sentToInstance = instanceId;
     };
     const { executeBatch } = ToolService.method;
-    const response = await this.#invoke(executeBatch, request, options, attempts, sendAgain);
+    const response = await this.#invoke(executeBatch, request, options, attempts, noteFailure);
     return batchResults(request, response);
   }
 
@@ -186,33 +187,41 @@ export class Client implements AsyncDisposable {
     const start = streamStart(options);
     if (start.requestId && !start.sentToInstance) {
       // Where the turn goes now is where it was sent to, should it have to be sent again.
-      const instanceId = await this.#findInstance(options);
+      const instanceId = await this.#findInstance(options, 0);
       return await BatchStream.open(this.#channel, start, instanceId, options);
     }
     return await BatchStream.open(this.#channel, start, start.sentToInstance, options);
   }
 
-  async #listOnce(options: RpcOptions): Promise<Tool[]> {
+  async #listOnce(options: RpcOptions): Promise<ToolList> {
     const tools: Tool[] = [];
-    let pageToken = "";
-    do {
+    for (let pageToken = ""; ;) {
       const request = create(ListToolsRequestSchema, { pageToken });
       const page = await this.#repeat(ToolService.method.listTools, request, options);
       tools.push(...page.tools.map(toolOf));
       pageToken = page.nextPageToken;
-    } while (pageToken);
-    return tools;
+      if (!pageToken) return Object.assign(tools, { revision: page.revision });
+    }
   }
 
-  /** The sidecar's instance id, to be read before a first send; empty where unknown. */
-  async #findInstance(options: RpcOptions): Promise<string> {
+  /**
+   * The sidecar's instance id, to be read before a first send; empty where it does not tell.
+   *
+   * @throws SidecallError: The sidecar does not answer.
+   */
+  async #findInstance(options: RpcOptions, retries: number | undefined): Promise<string> {
     if (this.#instanceId) return this.#instanceId;
+    const attempts = new Attempts({ retries, timeoutMs: options.timeoutMs, repeatable: true });
     try {
       const { getCapabilities } = ToolService.method;
-      const { instanceId } = await this.#channel.unary(getCapabilities, asking(), options);
+      const { instanceId } = await this.#invoke(getCapabilities, asking(), options, attempts);
       this.#instanceId = instanceId;
     } catch (error) {
       if (!(error instanceof SidecallError)) throw error;
+      if (error.code === "UNAVAILABLE" || error.code === "DEADLINE_EXCEEDED") {
+        error.notStarted = true; // The batch comes after it.
+        throw error;
+      }
     }
     return this.#instanceId;
   }
@@ -244,7 +253,7 @@ export class Client implements AsyncDisposable {
     request: MessageShape<I>,
     options: RpcOptions,
     attempts: Attempts,
-    onSentAgain?: () => void,
+    onFailure?: (error: SidecallError) => void,
   ): Promise<MessageShape<O>> {
     for (;;) {
       let delayMs: number | undefined;
@@ -255,9 +264,9 @@ export class Client implements AsyncDisposable {
         if (!(error instanceof SidecallError)) throw error;
         if (forgetsInstance(error)) this.#instanceId = "";
         delayMs = attempts.delayMs(error);
+        onFailure?.(error);
         if (delayMs === undefined) throw error;
       }
-      if (attempts.mayHaveStarted) onSentAgain?.();
       await sleep(delayMs, options.signal);
     }
   }

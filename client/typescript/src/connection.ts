@@ -134,7 +134,7 @@ function channelOptions(
     "grpc.max_send_message_length": maxMessageBytes,
     // A sidecar is near: when it restarts, seconds of reconnect backoff serve nobody.
     "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.max_reconnect_backoff_ms": 2000,
+    "grpc.max_reconnect_backoff_ms": 500,
     // Closing one client must not depend on whether another has the same address.
     "grpc.use_local_subchannel_pool": 1,
     // The socket's path would become the authority, which many servers refuse.

@@ -56,6 +56,12 @@ export class SidecallError extends Error {
    * False means that calls may have run.
    */
   notStarted: boolean;
+  /**
+   * What to send a batch with a `requestId` again with: the sidecar that may have received it.
+   * Empty where none has, or it is not known which; in the latter case (`notStarted` is false)
+   * it must not be sent again.
+   */
+  sentToInstance = "";
 
   constructor(details: string, options: SidecallErrorOptions) {
     const { code, reason = "", retryAfterMs, notStarted = false, cause } = options;

@@ -57,5 +57,5 @@ export type {
   ToolDescription,
 } from "./toolFormats.js";
 export { ToolNames } from "./toolNames.js";
-export type { Capabilities, JsonSchema, Rate, Tool, ToolLimits } from "./tools.js";
+export type { Capabilities, JsonSchema, Rate, Tool, ToolLimits, ToolList } from "./tools.js";
 export { VERSION } from "./version.js";

@@ -38,9 +38,10 @@ export interface BatchOptions {
    */
   requestId?: string | undefined;
   /**
-   * Where a batch with the `requestId` was sent before: `instanceId` of the sidecar's
-   * capabilities, read before that send. Another sidecar that cannot know what has run then
-   * refuses, with reason REQUEST_FORGOTTEN, instead of running it again.
+   * Where a batch with the `requestId` was sent before: `SidecallError.sentToInstance` of that
+   * send, or `instanceId` of the sidecar's capabilities, read before it. Another sidecar that
+   * cannot know what has run then refuses, with reason REQUEST_FORGOTTEN, instead of running it
+   * again.
    */
   sentToInstance?: string | undefined;
   /** Session whose earlier results may be referenced, and which gets those of this batch. */

@@ -2,8 +2,8 @@
 
 import { type SidecallError, isTransient } from "./errors.js";
 
-/** A sidecar that restarts serves again within their pauses, 2.5 to 5 seconds together. */
-export const DEFAULT_RETRIES = 6;
+/** A sidecar that restarts serves again within their pauses, 3.5 to 7 seconds together. */
+export const DEFAULT_RETRIES = 7;
 
 /**
  * A sidecar that asks for a longer pause before the next attempt gets none: whether to wait so
@@ -16,8 +16,11 @@ const MAX_BACKOFF_MS = 2000;
 
 /** What an RPC's attempts may do. */
 export interface AttemptsOptions {
-  /** Most attempts after the first. */
-  retries: number;
+  /**
+   * Most attempts after the first. By default `DEFAULT_RETRIES`, or, where there is a deadline,
+   * as many as fit once something may have been started: who gives up then never learns of it.
+   */
+  retries?: number | undefined;
   /** Milliseconds for all attempts together; undefined for no bound. */
   timeoutMs?: number | undefined;
   /** Whether sending again is harmless even if the RPC was received. */
@@ -35,6 +38,7 @@ export class Attempts {
   /** Whether sending again is harmless even if the RPC was received. */
   repeatable: boolean;
   #left: number;
+  readonly #byDefault: boolean;
   #mayHaveStarted: boolean;
   #backoffMs = INITIAL_BACKOFF_MS;
   readonly #clock: () => number;
@@ -42,18 +46,14 @@ export class Attempts {
   readonly #deadline: number | undefined;
 
   constructor(options: AttemptsOptions) {
-    this.#left = options.retries;
+    this.#left = options.retries ?? DEFAULT_RETRIES;
+    this.#byDefault = options.retries === undefined;
     this.repeatable = options.repeatable ?? false;
     this.#mayHaveStarted = options.mayHaveStarted ?? false;
     this.#clock = options.clock ?? (() => performance.now());
     this.#jitter = options.jitter ?? Math.random;
     this.#deadline =
       options.timeoutMs === undefined ? undefined : this.#clock() + options.timeoutMs;
-  }
-
-  /** Whether something may have been started by what was sent so far. */
-  get mayHaveStarted(): boolean {
-    return this.#mayHaveStarted;
   }
 
   /** Milliseconds until the deadline, never negative; undefined for no bound. */
@@ -70,14 +70,22 @@ export class Attempts {
   delayMs(error: SidecallError): number | undefined {
     this.#mayHaveStarted ||= !error.notStarted;
     error.notStarted = !this.#mayHaveStarted;
-    if (this.#left <= 0 || !isTransient(error)) return undefined;
-    if ((error.retryAfterMs ?? 0) > LONGEST_WAIT_MS) return undefined;
-    if (!error.notStarted && !this.repeatable) return undefined;
+    if (!this.#mayGoOn() || !this.#mayRepeat(error)) return undefined;
     this.#left -= 1;
     // Half of it is sure: pauses of next to nothing would be over before a restart is.
     const delay = ((1 + this.#jitter()) / 2) * this.#backoffMs + (error.retryAfterMs ?? 0);
     this.#backoffMs = Math.min(this.#backoffMs * 2, MAX_BACKOFF_MS);
     const remaining = this.remainingMs();
     return remaining === undefined || delay < remaining ? delay : undefined;
+  }
+
+  #mayGoOn(): boolean {
+    const insists = this.#byDefault && this.#mayHaveStarted && this.#deadline !== undefined;
+    return insists || this.#left > 0;
+  }
+
+  #mayRepeat(error: SidecallError): boolean {
+    if ((error.retryAfterMs ?? 0) > LONGEST_WAIT_MS) return false;
+    return isTransient(error) && (error.notStarted || this.repeatable);
   }
 }

@@ -67,6 +67,12 @@ export interface Tool {
   readonly lane: string;
 }
 
+/** Tools of a caller, ordered by name. */
+export type ToolList = Tool[] & {
+  /** Opaque value that changes when they or their descriptions do. */
+  readonly revision: string;
+};
+
 /** What a client can rely on. */
 export interface Capabilities {
   readonly serverVersion: string;

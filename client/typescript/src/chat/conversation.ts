@@ -84,7 +84,7 @@ export class Conversation {
 
   async #chooseTools(): Promise<void> {
     const { tools: chosen } = this.#choices;
-    let listed = await this.#services.client.listTools(this.#run);
+    let listed: Tool[] = await this.#services.client.listTools(this.#run);
     if (chosen) {
       const known = new Set(listed.map((tool) => tool.name));
       const missing = chosen.filter((name) => !known.has(name)).sort();
