@@ -176,7 +176,7 @@ class AsyncClient:
         Raises:
             SidecallError: The RPC failed; `not_started` says whether that is harmless.
             ValueError: An option or the timeout has no such value.
-            TypeError: Something is not a tool call.
+            TypeError: Something is not a tool call, or an option is unknown or of another type.
         """
         request = batch_request(calls, options)
         instance_id = earlier = request.sent_to_instance
@@ -223,6 +223,7 @@ class AsyncClient:
 
         Raises:
             ValueError: An option or the timeout has no such value.
+            TypeError: An option is unknown, or of another type.
         """
         timeout_s = optional_duration_s(timeout)
         return BatchStream(

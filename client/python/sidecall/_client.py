@@ -170,7 +170,7 @@ class Client:
         Raises:
             SidecallError: The RPC failed; `not_started` says whether that is harmless.
             ValueError: An option or the timeout has no such value.
-            TypeError: Something is not a tool call.
+            TypeError: Something is not a tool call, or an option is unknown or of another type.
         """
         request = batch_request(calls, options)
         instance_id = earlier = request.sent_to_instance

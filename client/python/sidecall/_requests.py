@@ -1,20 +1,15 @@
 """Requests and responses of both clients, without any I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import grpc
 
 from sidecall._batch_results import BatchResults
+from sidecall._options import option_fields
 from sidecall._rpc_errors import SidecallError
 from sidecall._tool_calls import ToolCallLike, to_tool_call
-from sidecall.v1.execution_pb2 import (
-    EXECUTION_MODE_PARALLEL,
-    EXECUTION_MODE_SEQUENTIAL,
-    FAILURE_POLICY_CONTINUE,
-    FAILURE_POLICY_STOP,
-    Approval,
-)
+from sidecall.v1.execution_pb2 import Approval
 from sidecall.v1.tool_pb2 import Tool
 from sidecall.v1.tool_service_pb2 import (
     ExecuteBatchRequest,
@@ -24,8 +19,6 @@ from sidecall.v1.tool_service_pb2 import (
     StreamStart,
 )
 
-_MODES = {"parallel": EXECUTION_MODE_PARALLEL, "sequential": EXECUTION_MODE_SEQUENTIAL}
-_FAILURE_POLICIES = {"continue": FAILURE_POLICY_CONTINUE, "stop": FAILURE_POLICY_STOP}
 _MAX_LISTINGS = 5
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -65,7 +58,9 @@ class ExecuteOptions(TypedDict, total=False):
 
 def batch_request(calls: Iterable[ToolCallLike], options: ExecuteOptions) -> ExecuteBatchRequest:
     """Makes the request of ExecuteBatch."""
-    return ExecuteBatchRequest(calls=[to_tool_call(call) for call in calls], **_fields(options))
+    return ExecuteBatchRequest(
+        calls=[to_tool_call(call) for call in calls], **option_fields(options)
+    )
 
 
 def note_failure(request: ExecuteBatchRequest, instance_id: str, error: SidecallError) -> None:
@@ -89,7 +84,7 @@ def forgets_instance(error: SidecallError) -> bool:
 
 def stream_start(options: ExecuteOptions) -> StreamStart:
     """Makes the message that opens StreamBatch."""
-    return StreamStart(**_fields(options))
+    return StreamStart(**option_fields(options))
 
 
 def batch_results(request: ExecuteBatchRequest, response: ExecuteBatchResponse) -> BatchResults:
@@ -143,13 +138,3 @@ class ToolPages:
         self._listings += 1
         self.tools.clear()
         self._token = ""
-
-
-def _fields(options: ExecuteOptions) -> dict[str, Any]:
-    fields = {name: value for name, value in options.items() if value is not None}
-    for name, values in (("mode", _MODES), ("on_failure", _FAILURE_POLICIES)):
-        if name in fields:
-            if fields[name] not in values:
-                raise ValueError(f"{name} is one of {sorted(values)}, not {fields[name]!r}")
-            fields[name] = values[str(fields[name])]
-    return fields
