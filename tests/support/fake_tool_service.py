@@ -88,6 +88,7 @@ class FakeToolService(ToolServiceServicer):
             those that end the next ExecuteBatch RPCs once their calls have run.
         requests: What is remembered of each request_id.
         page_size: Tools per page.
+        revision: Revision of its tools.
         instance_id: Its instance; empty for a sidecar that does not tell.
         metadata: Metadata of each RPC.
         address: Where to listen.
@@ -103,6 +104,7 @@ class FakeToolService(ToolServiceServicer):
         self.failures: dict[str, list[RpcFailure]] = {}
         self.requests: dict[str, FakeRequest] = {}
         self.page_size = page_size
+        self.revision = "fake"
         self.instance_id = "fake-1"
         self.metadata: list[dict[str, Any]] = []
         self.address = "127.0.0.1:0"
@@ -142,6 +144,7 @@ class FakeToolService(ToolServiceServicer):
         return ListToolsResponse(
             tools=[self._describe(name) for name in names[start:end]],
             next_page_token=str(end) if end < len(names) else "",
+            revision=self.revision,
         )
 
     async def ExecuteBatch(  # noqa: N802  the contract's name

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sidecall._parts import Image as Image
     from sidecall._parts import Link as Link
     from sidecall._requests import ExecuteOptions as ExecuteOptions
+    from sidecall._requests import ListedTools as ListedTools
     from sidecall._result_formats import (
         to_chat_completions_messages as to_chat_completions_messages,
     )
@@ -64,6 +65,7 @@ _MODULES = {
     "Image": "sidecall._parts",
     "Lifespan": "sidecall._lifespan",
     "Link": "sidecall._parts",
+    "ListedTools": "sidecall._requests",
     "ResultError": "sidecall._errors",
     "SidecallError": "sidecall._rpc_errors",
     "SyncChatLoop": "sidecall.chat",

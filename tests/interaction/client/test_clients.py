@@ -13,6 +13,7 @@ from sidecall import (
     AsyncClient,
     BatchResults,
     Client,
+    ListedTools,
     SidecallError,
     ToolResult,
     approve,
@@ -42,6 +43,18 @@ async def test_capabilities(call: AnyClient, service: FakeToolService) -> None:
 
 async def test_all_pages_of_tools_arrive(call: AnyClient) -> None:
     assert [tool.name for tool in await call("list_tools")] == ["a", "b", "c", "d", "e"]
+
+
+async def test_a_listing_says_which_revision_it_is(
+    call: AnyClient, service: FakeToolService
+) -> None:
+    service.revision = "r1"
+    first: ListedTools = await call("list_tools")
+    service.revision = "r2"
+    service.page_size = 99
+    second: ListedTools = await call("list_tools")
+    assert [first.revision, second.revision] == ["r1", "r2"]
+    assert first == second == list(first), "it is a list of tools like any other"
 
 
 async def test_a_listing_begins_again_when_the_tools_change(
