@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.command import COMMAND, LONGEST_S, environment, sidecall
+from tests.support.command import COMMAND, LONGEST_S, environment, read_until, sidecall, started
 
 TOOLS = """
 from sidecall import tool
@@ -124,3 +125,22 @@ def test_nothing_is_approved_without_a_terminal(tools_file: Path) -> None:
     assert "postcard reads: unknown" in " ".join(done.stdout.split())
     assert "waits for approval" in done.stdout
     assert "failed" not in done.stdout
+    assert "1 call left open: with --tools the questions are gone" in done.stdout
+
+
+def test_what_a_chat_left_open_can_be_decided_later(tools_file: Path, folder: Path) -> None:
+    address = f"unix:{folder}/api.sock"
+    with started("serve", "--tools", tools_file, "--listen", address) as process:
+        read_until(process, "serving")
+        done = sidecall("chat", "anything", "--scripted", "--endpoint", address)
+        assert done.returncode == 0, done.stderr
+        after = done.stdout.partition("save the turn's calls as calls.json:\n")[2]
+        calls = folder / "calls.json"
+        calls.write_text(after.splitlines()[0])
+        (command,) = re.findall(r"sidecall batch calls\.json (.*)", after)
+        decided = sidecall("batch", calls, *shlex.split(command))
+        assert decided.returncode == 0, decided.stdout
+        assert re.search(r"^@4 +ok +send_postcard", decided.stdout, re.MULTILINE)
+        assert "kept from an earlier send" in decided.stdout
+        process.terminate()
+        assert process.wait(LONGEST_S) == 0

@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from sidecall import SidecallError
-from sidecall.chat import ChatLoop
+from sidecall.chat import ApprovalRequested, ChatEvent, ChatLoop
 from sidecall_server.cli.chat_approvals import ask, can_ask
 from sidecall_server.cli.chat_view import ChatView
 from sidecall_server.cli.connection import connect, endpoint_options, explained, run, stop_signals
 from sidecall_server.cli.errors import SettingsError
+from sidecall_server.cli.open_questions import OpenQuestions
 from sidecall_server.cli.output import console
 from sidecall_server.cli.provider import (
     ModelChoice,
@@ -60,7 +61,7 @@ def command(
     With QUESTION it answers that and ends; without, it asks for questions until the end of
     the input. Answers are streamed, and calls of tools that only read start while the model
     still writes. At a terminal it asks about calls that need approval; elsewhere they are
-    left open.
+    left open, and how to decide later is printed.
     """
     choice = ModelChoice(**model)
     if not (choice.scripted or choice.has_provider):
@@ -82,6 +83,12 @@ async def _open(stack: AsyncExitStack, choices: _Choices) -> tuple[ChatLoop, Cha
     await client.get_capabilities()
     model = await stack.enter_async_context(open_model(choices.model))
     view = ChatView(console(), waterfalls=choices.waterfall)
+    questions = OpenQuestions(choices.endpoint, choices.tools)
+
+    def watch(event: ChatEvent) -> None:
+        view(event)
+        questions(event)
+
     loop = ChatLoop(
         client,
         model.client,
@@ -91,10 +98,15 @@ async def _open(stack: AsyncExitStack, choices: _Choices) -> tuple[ChatLoop, Cha
         early_start=True,
         reference_hint=True,
         max_turns=choices.max_turns,
-        hooks=view,
-        approve=ask if can_ask() else None,
+        hooks=watch,
+        approve=ask if can_ask() else _leave_open,
     )
     return loop, view
+
+
+def _leave_open(request: ApprovalRequested) -> None:
+    """Answers for nobody; the question is told with what is needed to decide later."""
+    del request
 
 
 async def _ask(loop: ChatLoop, view: ChatView, question: str) -> None:

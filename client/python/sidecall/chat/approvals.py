@@ -27,6 +27,7 @@ class Questions:
         pending: Results of the calls that wait, by index.
         emit: Is told of questions and decisions.
         services: What runs several coroutines.
+        request_id: Id of the batch that asked.
 
     Attributes:
         approvals: The decisions so far, by index of the call.
@@ -40,6 +41,7 @@ class Questions:
         pending: Mapping[int, ToolResult],
         emit: Emitter,
         services: Services,
+        request_id: str,
     ) -> None:
         self.approvals: dict[int, Approval] = {}
         self.errors: list[Exception] = []
@@ -54,6 +56,7 @@ class Questions:
                 tool_name=result.name,
                 arguments=result.approval_arguments,
                 approval_id=result.approval_id,
+                request_id=request_id,
             )
             for index, result in pending.items()
         ]

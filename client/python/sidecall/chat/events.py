@@ -145,12 +145,15 @@ class ApprovalRequested(CallEvent):
         arguments: JSON text of what the call would run with: references resolved, defaults
             applied.
         approval_id: Id under which the decision is made.
+        request_id: Id under which the turn's calls are sent again with a decision that
+            comes later; see `ExecuteOptions.approvals`.
     """
 
     call_id: str
     tool_name: str
     arguments: str
     approval_id: str
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,9 @@ class TurnExecution:
                 break
             await self._tell(self._started())
             asked.update(result.approval_id for result in pending.values())
-            questions = Questions(hook, self._turn, pending, self._emit, self._services)
+            questions = Questions(
+                hook, self._turn, pending, self._emit, self._services, self._request_id
+            )
             await questions.ask()
             if questions.approvals:
                 await self._send_decisions(questions.approvals)
