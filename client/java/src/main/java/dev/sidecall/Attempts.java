@@ -8,8 +8,17 @@ import org.jspecify.annotations.Nullable;
 
 /** The attempts of one RPC within its deadline: when it may be sent again, and after how long. */
 final class Attempts {
-  /** A sidecar that restarts serves again within their pauses, 2.5 to 5 seconds together. */
-  static final int DEFAULT_RETRIES = 6;
+  /** A sidecar that restarts serves again within their pauses, 3.5 to 7 seconds together. */
+  static final int DEFAULT_RETRIES = 7;
+
+  /** Says that nobody chose a number of retries. */
+  static final int BY_DEFAULT = -1;
+
+  /**
+   * A sidecar that asks for a longer pause before the next attempt gets none: whether to wait so
+   * long is the caller's choice, who may have other things to do.
+   */
+  private static final Duration LONGEST_WAIT = Duration.ofSeconds(5);
 
   private static final long INITIAL_BACKOFF_NANOS = 100_000_000L;
   private static final long MAX_BACKOFF_NANOS = 2_000_000_000L;
@@ -19,6 +28,7 @@ final class Attempts {
   private final DoubleSupplier jitter;
   private final long startNanos;
   private final long timeoutNanos;
+  private final boolean byDefault;
   private int left;
   private long backoffNanos = INITIAL_BACKOFF_NANOS;
   private boolean repeatable;
@@ -27,13 +37,16 @@ final class Attempts {
   /**
    * Counts the attempts of one RPC.
    *
-   * @param retries most attempts after the first
+   * @param retries most attempts after the first; BY_DEFAULT for the default, or, where there is a
+   *     deadline, for as many as fit once something may have been started: who gives up then never
+   *     learns of it
    * @param timeout time for all attempts together; null for no bound
    * @param nanoTime monotonic nanoseconds
    * @param jitter draws from [0, 1)
    */
   Attempts(int retries, @Nullable Duration timeout, LongSupplier nanoTime, DoubleSupplier jitter) {
-    this.left = retries;
+    this.byDefault = retries == BY_DEFAULT;
+    this.left = byDefault ? DEFAULT_RETRIES : retries;
     this.timeoutNanos = Durations.toNanos(timeout);
     this.nanoTime = nanoTime;
     this.jitter = jitter;
@@ -42,6 +55,12 @@ final class Attempts {
 
   Attempts(int retries, @Nullable Duration timeout) {
     this(retries, timeout, System::nanoTime, Math::random);
+  }
+
+  /** Attempts of an RPC that changes nothing, within the same deadline. */
+  Attempts forReading(int retries) {
+    Duration left = hasDeadline() ? Duration.ofNanos(remainingNanos()) : null;
+    return new Attempts(retries, left, nanoTime, jitter).repeatable(true);
   }
 
   /** Says whether sending again is harmless even if the RPC was received. */
@@ -84,15 +103,24 @@ final class Attempts {
 
   /** Nanoseconds to wait before the next attempt; -1: the error, once settled, is final. */
   long delayNanos(SidecallException error) {
-    if (left <= 0 || !error.isTransient() || !(error.notStarted() || repeatable)) {
+    if (!mayGoOn() || !mayRepeat(error)) {
       return -1;
     }
     left--;
     // Half of it is sure: pauses of next to nothing would be over before a restart is.
     long delay = (long) ((1 + jitter.getAsDouble()) / 2 * backoffNanos);
     backoffNanos = Math.min(backoffNanos * 2, MAX_BACKOFF_NANOS);
-    long retryAfter = error.retryAfter().map(Durations::toNanos).orElse(0L);
-    delay = retryAfter > UNBOUNDED - delay ? UNBOUNDED : delay + retryAfter;
+    delay += error.retryAfter().map(Duration::toNanos).orElse(0L);
     return delay < remainingNanos() ? delay : -1;
+  }
+
+  private boolean mayGoOn() {
+    return left > 0 || (byDefault && mayHaveStarted && hasDeadline());
+  }
+
+  private boolean mayRepeat(SidecallException error) {
+    boolean asksTooMuch =
+        error.retryAfter().map(wait -> wait.compareTo(LONGEST_WAIT) > 0).orElse(false);
+    return !asksTooMuch && error.isTransient() && (error.notStarted() || repeatable);
   }
 }

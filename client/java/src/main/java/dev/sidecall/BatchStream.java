@@ -68,7 +68,10 @@ public final class BatchStream implements AutoCloseable {
       return stream;
     } catch (Duplex.EndedException ended) {
       // No call was sent now, whatever the reason.
-      throw stream.whyOver(ended).withNotStarted(start.getSentToInstance().isEmpty());
+      throw stream
+          .whyOver(ended)
+          .withNotStarted(start.getSentToInstance().isEmpty())
+          .withSentToInstance(start.getSentToInstance());
     } finally {
       if (!accepted) {
         stream.close();
@@ -259,7 +262,7 @@ public final class BatchStream implements AutoCloseable {
       rpc.write(message);
     } catch (Duplex.EndedException ended) {
       // Calls of an accepted turn may have run, whatever the reason.
-      throw whyOver(ended).withNotStarted(false);
+      throw whyOver(ended).withNotStarted(false).withSentToInstance(sentToInstance);
     }
   }
 
@@ -281,7 +284,7 @@ public final class BatchStream implements AutoCloseable {
       boolean settled = over || summary != null;
       over = over || response == null;
       if (why != null && !settled) {
-        throw whyOver(why).withNotStarted(false);
+        throw whyOver(why).withNotStarted(false).withSentToInstance(sentToInstance);
       }
     }
     return response;

@@ -17,6 +17,7 @@ import io.grpc.StatusRuntimeException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
@@ -29,12 +30,16 @@ import org.jspecify.annotations.Nullable;
  */
 public final class SidecallClient implements AutoCloseable {
   private static final int MAX_LISTINGS = 5;
+  // Codes of an RPC that nobody answered.
+  private static final Set<Status.Code> NO_ANSWER =
+      Set.of(Status.Code.UNAVAILABLE, Status.Code.DEADLINE_EXCEEDED);
   private static final Duration READY_POLL = Duration.ofMillis(50);
 
   private final Connection connection;
   private final int maxMessageBytes;
   private final int retries;
   private volatile String instanceId = "";
+  private volatile boolean closed;
 
   SidecallClient(Connection connection, int maxMessageBytes, int retries) {
     this.connection = connection;
@@ -62,9 +67,10 @@ public final class SidecallClient implements AutoCloseable {
     return new SidecallClientBuilder(System::getenv);
   }
 
-  /** Closes the connection. RPCs in flight are cancelled. */
+  /** Closes the connection for good. RPCs in flight end CANCELLED; later ones are refused. */
   @Override
   public void close() {
+    closed = true;
     connection.close();
   }
 
@@ -186,7 +192,8 @@ public final class SidecallClient implements AutoCloseable {
    *
    * <p>With a request id the batch is sent again also after a lost connection: the sidecar runs no
    * call a second time. One that was restarted meanwhile knows what has run only where its requests
-   * are durable; else it refuses, with reason REQUEST_FORGOTTEN.
+   * are durable; else it refuses, with reason REQUEST_FORGOTTEN. Who sends it again by hand, after
+   * an error that may have started calls, passes {@link SidecallException#sentToInstance} on.
    *
    * @param calls the calls; see {@link ToolCalls}
    * @param options what is said about the batch
@@ -203,7 +210,7 @@ public final class SidecallClient implements AutoCloseable {
         new Attempts(retries, options.timeout().orElse(null)).mayHaveStarted(!earlier.isEmpty());
     String instance = earlier;
     if (!request.getRequestId().isEmpty()) {
-      instance = earlier.isEmpty() ? findInstance(attempts) : earlier;
+      instance = earlier.isEmpty() ? findInstance(attempts.forReading(retries)) : earlier;
       attempts.repeatable(!instance.isEmpty());
     }
     String sentTo = instance;
@@ -215,7 +222,8 @@ public final class SidecallClient implements AutoCloseable {
                 request.setSentToInstance(sentTo);
               }
               return stub.executeBatch(request.build());
-            });
+            },
+            sentTo);
     int sent = request.getCallsCount();
     if (response.getResultsCount() != sent) {
       throw new SidecallException(
@@ -278,8 +286,9 @@ public final class SidecallClient implements AutoCloseable {
     Attempts attempts = new Attempts(0, options.timeout().orElse(null));
     String sentTo = options.sentToInstance();
     if (sentTo.isEmpty() && !options.requestId().isEmpty()) {
-      sentTo = findInstance(attempts);
+      sentTo = findInstance(attempts.forReading(0));
     }
+    checkOpen();
     connection.redial(attempts.remainingNanos());
     ToolServiceGrpc.ToolServiceStub stub =
         ToolServiceGrpc.newStub(connection.channel()).withMaxOutboundMessageSize(maxMessageBytes);
@@ -309,11 +318,15 @@ public final class SidecallClient implements AutoCloseable {
     if (instanceId.isEmpty()) {
       try {
         instanceId =
-            attempt(
+            invoke(
                     attempts,
                     stub -> stub.getCapabilities(GetCapabilitiesRequest.getDefaultInstance()))
                 .getInstanceId();
       } catch (SidecallException error) {
+        if (NO_ANSWER.contains(error.code())) {
+          // The batch comes after it.
+          throw error.withNotStarted(true);
+        }
         return "";
       }
     }
@@ -321,6 +334,12 @@ public final class SidecallClient implements AutoCloseable {
   }
 
   private <T> T invoke(Attempts attempts, Function<ToolServiceBlockingStub, T> rpc)
+      throws InterruptedException {
+    return invoke(attempts, rpc, "");
+  }
+
+  private <T> T invoke(
+      Attempts attempts, Function<ToolServiceBlockingStub, T> rpc, String sentToInstance)
       throws InterruptedException {
     while (true) {
       long delayNanos;
@@ -334,7 +353,7 @@ public final class SidecallClient implements AutoCloseable {
         SidecallException settled = attempts.settle(error);
         delayNanos = attempts.delayNanos(settled);
         if (delayNanos < 0) {
-          throw settled;
+          throw settled.notStarted() ? settled : settled.withSentToInstance(sentToInstance);
         }
       }
       TimeUnit.NANOSECONDS.sleep(delayNanos);
@@ -346,6 +365,7 @@ public final class SidecallClient implements AutoCloseable {
     if (Thread.interrupted()) {
       throw new InterruptedException("interrupted before an RPC");
     }
+    checkOpen();
     connection.redial(attempts.remainingNanos());
     ToolServiceBlockingStub stub =
         ToolServiceGrpc.newBlockingStub(connection.channel())
@@ -361,7 +381,16 @@ public final class SidecallClient implements AutoCloseable {
         interrupted.initCause(error);
         throw interrupted;
       }
+      if (closed) {
+        throw new SidecallException("the client was closed", Status.Code.CANCELLED);
+      }
       throw RpcErrors.of(error);
+    }
+  }
+
+  private void checkOpen() {
+    if (closed) {
+      throw new IllegalStateException("the client is closed: make a new one");
     }
   }
 }

@@ -28,7 +28,7 @@ public final class SidecallClientBuilder {
   private ChannelCredentials credentials = InsecureChannelCredentials.create();
   private Supplier<? extends Map<String, String>> metadata = Map::of;
   private int maxMessageBytes;
-  private int retries = Attempts.DEFAULT_RETRIES;
+  private int retries = Attempts.BY_DEFAULT;
 
   /** Reads a variable; null where it is not set. */
   @FunctionalInterface
@@ -182,10 +182,11 @@ public final class SidecallClientBuilder {
 
   /**
    * How often an RPC is sent again where that certainly runs no call twice. Pauses grow from 0.1 to
-   * 2 seconds, which by default outlasts a restart of the sidecar; RPCs end at their timeout all
-   * the same.
+   * 2 seconds. By default often enough to outlast a restart of 3 seconds, and, once the sidecar may
+   * have received what was sent, until the RPC's timeout. Where the sidecar asks for a pause of
+   * more than 5 seconds that is left to the caller ({@link SidecallException#retryAfter}).
    *
-   * @param value 6 by default
+   * @param value 0 or more
    * @return this
    */
   public SidecallClientBuilder retries(int value) {

@@ -25,6 +25,9 @@ public final class SidecallException extends RuntimeException {
   /** Whether no call was started. */
   private final boolean notStarted;
 
+  /** Where it may have been received. */
+  private final String sentToInstance;
+
   SidecallException(
       String text,
       Status.Code code,
@@ -37,6 +40,7 @@ public final class SidecallException extends RuntimeException {
     this.reason = reason;
     this.retryAfter = retryAfter;
     this.notStarted = notStarted;
+    this.sentToInstance = "";
   }
 
   /**
@@ -49,12 +53,13 @@ public final class SidecallException extends RuntimeException {
     this(text, code, "", null, false, null);
   }
 
-  private SidecallException(SidecallException error, boolean notStarted) {
+  private SidecallException(SidecallException error, boolean notStarted, String sentToInstance) {
     super(error.getMessage(), error.getCause());
     this.code = error.code;
     this.reason = error.reason;
     this.retryAfter = error.retryAfter;
     this.notStarted = notStarted;
+    this.sentToInstance = sentToInstance;
     setStackTrace(error.getStackTrace());
   }
 
@@ -103,8 +108,24 @@ public final class SidecallException extends RuntimeException {
     return code == Status.Code.UNAVAILABLE || retryAfter != null;
   }
 
+  /**
+   * Where the batch may have been received: for {@link BatchOptions.Builder#sentToInstance}, when
+   * it is sent again under its request id.
+   *
+   * @return the instance of the sidecar; empty where nothing was started, or the batch must not be
+   *     sent again
+   */
+  public String sentToInstance() {
+    return sentToInstance;
+  }
+
   /** The same error, about more than the last RPC. */
   SidecallException withNotStarted(boolean value) {
-    return value == notStarted ? this : new SidecallException(this, value);
+    return new SidecallException(this, value, sentToInstance);
+  }
+
+  /** The same error, saying where the batch may have been received. */
+  SidecallException withSentToInstance(String value) {
+    return new SidecallException(this, notStarted, value);
   }
 }

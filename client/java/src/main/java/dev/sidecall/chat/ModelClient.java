@@ -6,8 +6,10 @@ import com.openai.client.OpenAIClient;
 import com.openai.core.JsonValue;
 import com.openai.core.ObjectMappers;
 import com.openai.core.http.StreamResponse;
+import com.openai.models.chat.completions.ChatCompletionChunk;
 import com.openai.models.chat.completions.ChatCompletionCreateParams;
 import com.openai.models.responses.ResponseCreateParams;
+import com.openai.models.responses.ResponseStreamEvent;
 import java.util.Iterator;
 import java.util.function.Consumer;
 
@@ -37,10 +39,15 @@ final class ModelClient {
     return new ModelStream(
         chunks -> {
           if (api == ChatApi.RESPONSES) {
-            readAll(provider.responses().createStreaming(responseParams(request)), chunks);
+            try (StreamResponse<ResponseStreamEvent> answer =
+                provider.responses().createStreaming(responseParams(request))) {
+              readAll(answer.stream().iterator(), chunks);
+            }
           } else {
-            readAll(
-                provider.chat().completions().createStreaming(completionParams(request)), chunks);
+            try (StreamResponse<ChatCompletionChunk> answer =
+                provider.chat().completions().createStreaming(completionParams(request))) {
+              readAll(answer.stream().iterator(), chunks);
+            }
           }
         });
   }
@@ -55,12 +62,9 @@ final class ModelClient {
     }
   }
 
-  private static <T> void readAll(StreamResponse<T> response, Consumer<JsonNode> chunks) {
-    try (StreamResponse<T> answer = response) {
-      Iterator<T> each = answer.stream().iterator();
-      while (hasNext(each)) {
-        chunks.accept(tree(each.next()));
-      }
+  private static void readAll(Iterator<?> each, Consumer<JsonNode> chunks) {
+    while (hasNext(each)) {
+      chunks.accept(tree(each.next()));
     }
   }
 

@@ -24,7 +24,7 @@ final class Questions {
 
   private record Answer(
       ChatEvent.ApprovalRequested request,
-      @Nullable Optional<Approval> decision,
+      Optional<Approval> decision,
       @Nullable Throwable error) {}
 
   /**
@@ -71,7 +71,10 @@ final class Questions {
       try {
         CompletableFuture<Optional<Approval>> answer = hook.decide(request).toCompletableFuture();
         waiting.add(answer);
-        answer.whenComplete((decision, error) -> answers.add(new Answer(request, decision, error)));
+        answer.whenComplete(
+            (decision, error) ->
+                answers.add(
+                    new Answer(request, error == null ? decision : Optional.empty(), error)));
       } catch (RuntimeException error) {
         errors.add(error);
       }
@@ -98,7 +101,7 @@ final class Questions {
       return;
     }
     ChatEvent.ApprovalRequested request = answer.request();
-    Optional<Approval> decision = answer.decision() == null ? Optional.empty() : answer.decision();
+    Optional<Approval> decision = answer.decision();
     try {
       if (decision.isPresent()) {
         if (!decision.get().getApprovalId().equals(request.approvalId())) {

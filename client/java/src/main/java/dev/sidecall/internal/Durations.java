@@ -49,7 +49,7 @@ public final class Durations {
    * @return the nanoseconds; the largest number for none
    */
   public static long toNanos(java.time.@Nullable Duration value) {
-    if (value == null || value.getSeconds() >= Long.MAX_VALUE / 1_000_000_000L) {
+    if (value == null || value.toSeconds() >= Long.MAX_VALUE / 1_000_000_000L) {
       return Long.MAX_VALUE;
     }
     return value.toNanos();

@@ -6,6 +6,7 @@ import com.google.protobuf.Message;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import com.google.rpc.Status;
+import java.lang.System.Logger.Level;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -13,6 +14,7 @@ import org.jspecify.annotations.Nullable;
 
 /** What a {@code google.rpc.Status} says beside its code and message. */
 public final class StatusDetails {
+  private static final System.Logger LOG = System.getLogger("dev.sidecall");
   private static final String ERROR_DOMAIN = "sidecall.dev";
 
   private StatusDetails() {}
@@ -33,7 +35,7 @@ public final class StatusDetails {
           found.add(packed.unpack(type));
         } catch (InvalidProtocolBufferException error) {
           // A detail that cannot be read says nothing; the code and the message stand.
-          continue;
+          LOG.log(Level.DEBUG, "a detail of a status cannot be read", error);
         }
       }
     }
