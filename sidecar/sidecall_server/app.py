@@ -105,6 +105,11 @@ class Sidecar:
         where = ", ".join(map(str, self.addresses))
         count = len(self.tools)
         _log.info("serving %d tool%s on %s", count, "" if count == 1 else "s", where)
+        if not count:
+            _log.warning(
+                "there are no tools yet: name files of tools with --tools, or have applications "
+                "attach and offer theirs"
+            )
 
     async def _open_store(self) -> None:
         path = store_file(self._settings.store)

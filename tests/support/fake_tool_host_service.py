@@ -234,6 +234,7 @@ class FakeAttachment:
             return ""
         if kind == "drain" and not self.drained.is_set():
             self.drained.set()
+            self.send(draining=pb.HostDraining())
             return ""
         return f"unexpected {kind}"
 

@@ -1,6 +1,7 @@
 """One stream on which a host is attached to a sidecar."""
 
 import asyncio
+import contextlib
 import logging
 from functools import partial
 from typing import TYPE_CHECKING
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 _ATTACH_S = 30.0
 """Seconds that a sidecar may take to accept a host."""
 
-_CROSSING_S = 0.1
-"""Seconds for calls that the sidecar sent before it heard of a drain."""
+_DRAINING_S = 1.0
+"""Seconds that the sidecar may take to say that no more calls come."""
 
 _log = logging.getLogger("sidecall.host")
 
@@ -55,7 +56,8 @@ class Attachment:
         self._in_hand: dict[int, HostedCall] = {}
         self._empty = asyncio.Event()
         self._empty.set()
-        self._sidecar_drains = False
+        self._drains = False
+        self._draining = asyncio.Event()
 
     @classmethod
     async def attach(cls, rpc: "Stream", attach: HostAttach, runner: CallRunner) -> "Attachment":
@@ -117,10 +119,13 @@ class Attachment:
 
         Calls that have not ended in time are answered as abandoned.
         """
+        self._drains = True
         self._outbox.put(AttachRequest(drain=HostDrain()))
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.sleep(_CROSSING_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_DRAINING_S):
+                        await self._draining.wait()
                 await self._empty.wait()
         except TimeoutError:
             self._abandon()
@@ -179,8 +184,9 @@ class Attachment:
             if call is not None:
                 self._runner.cancel(call)
         elif kind == "draining":
-            _log.info("the sidecar shuts down; calls in hand are finished")
-            self._sidecar_drains = True
+            if not self._drains:
+                _log.info("the sidecar shuts down; calls in hand are finished")
+            self._draining.set()
             self._close_if_drained()
 
     def _start(self, message: HostCall) -> None:
@@ -207,5 +213,5 @@ class Attachment:
             self._close_if_drained()
 
     def _close_if_drained(self) -> None:
-        if self._sidecar_drains and not self._in_hand:
+        if self._draining.is_set() and not self._in_hand:
             self._outbox.close()

@@ -19,7 +19,7 @@ from sidecall_server.cli.output import (
     printable,
     tools_print_to_stderr,
 )
-from sidecall_server.cli.settings import load_settings, settings_options
+from sidecall_server.cli.settings import read_settings, settings_options
 from sidecall_server.config import OPTIONS, ConfigError, Settings
 from sidecall_server.config.values import MASK, masked_url
 from sidecall_server.config.written import duration_text, rate_value
@@ -40,9 +40,12 @@ def command(**flags: Any) -> None:
     limits in force. Files of tools are imported; nothing of theirs is started. The store is
     looked at, and may be in use. A mistake ends with exit code 64.
     """
-    settings = load_settings(flags)
+    settings = read_settings(flags)
     tools = _checked(settings)
     out = console()
+    if not tools:
+        out.print("There are no tools: name files of tools with --tools, or have applications")
+        out.print("attach and offer theirs.")
     for file, defined in _by_file(tools).items():
         out.print(_relative(file))
         out.print(_tools_table(defined))

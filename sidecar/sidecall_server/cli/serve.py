@@ -15,8 +15,8 @@ from sidecall_server.cli.errors import SettingsError, StartError
 from sidecall_server.cli.parent import tied_to_parent
 from sidecall_server.cli.settings import (
     checked_settings,
-    load_settings,
     log_to_stderr,
+    read_settings,
     settings_options,
 )
 from sidecall_server.config import ConfigError
@@ -43,7 +43,7 @@ def command(**flags: Any) -> None:
     text like 5s, 250ms or 2m.
     """
     reload_on = _reload_signals()
-    settings = load_settings(flags)
+    settings = read_settings(flags)
     log_to_stderr(settings)
     try:
         with tied_to_parent():

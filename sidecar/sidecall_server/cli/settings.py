@@ -52,21 +52,6 @@ def read_settings(flags: Mapping[str, Any]) -> Settings:
         raise SettingsError(str(error)) from None
 
 
-def load_settings(flags: Mapping[str, Any]) -> Settings:
-    """As `read_settings`, with at least one source of tools.
-
-    Raises:
-        SettingsError: A setting is wrong.
-    """
-    settings = read_settings(flags)
-    if not settings.tools:
-        raise SettingsError(
-            "no tools: name a Python file or module with --tools (or SIDECALL_TOOLS, or `tools` "
-            "in a configuration file), for example --tools sidecall_server.demo.city_tools"
-        )
-    return settings
-
-
 def log_to_stderr(settings: Settings) -> None:
     """Configures logging."""
     logging.basicConfig(

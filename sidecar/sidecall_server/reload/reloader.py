@@ -188,7 +188,7 @@ class Reloader:
         await self._watch.accept()
         settings = await self._call(self._load)
         await self._watch_files(settings)
-        if not settings.tools:
+        if self._started_with.tools and not (settings.tools or settings.hosted):
             raise ConfigError("no tools are named any more")
         await self._tools.put_in_force(settings)
         await self._watch_files(settings)  # files of modules may be known only now

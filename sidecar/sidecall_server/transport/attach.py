@@ -121,10 +121,14 @@ class _Attachment:
             self._some.set,
         )
         self._silence_s = engine.limits.host_silence_timeout_s
+        self._beat_s = self._silence_s / _BEATS
+        self._beat: IdleTimer | None = None
         self._silent = False
         self._beat_due = False
+        self._drains = False
         self._closing = False
         self._close_due = False
+        self._close_timer: IdleTimer | None = None
         self._stuck: Timer | None = None
         self._task = asyncio.current_task()
 
@@ -142,13 +146,12 @@ class _Attachment:
         self._pool.attach(self.host)
         _log.info("%s attached: %s", self._who, ", ".join(self.host.tools))
         silence = IdleTimer(self._clock, self._silence_s, self._on_silence)
-        beat_s = self._silence_s / _BEATS
-        beat = IdleTimer(self._clock, beat_s, self._on_beat)
+        self._beat = IdleTimer(self._clock, self._beat_s, self._on_beat)
         reader = asyncio.create_task(self._read(messages, silence))
         reader.add_done_callback(lambda _: self._some.set())
         why = "its stream broke"
         try:
-            yield self._attached(beat_s)
+            yield self._attached()
             while True:
                 await self._some.wait()
                 self._some.clear()
@@ -161,24 +164,16 @@ class _Attachment:
                     why = "it left"
                     return
                 for response in self._responses():
-                    beat.heard()
+                    if self._beat is not None:
+                        self._beat.heard()
                     yield response
-                if self._beat_due:
-                    self._beat_due = False
-                    beat = IdleTimer(self._clock, beat_s, self._on_beat)
-                    yield Response(heartbeat=tool_host_pb2.HostHeartbeat())
-                if self._closing:
-                    why = "the sidecar stops"
-                    self._closing = False
-                    self._pool.drain(self.host)
-                    closing = IdleTimer(self._clock, _CLOSE_S, self._on_close)
-                    yield self._draining()
                 if self._close_due:
-                    closing.stop()
+                    why = "the sidecar stops"
                     return
         finally:
-            silence.stop()
-            beat.stop()
+            for timer in (silence, self._beat, self._close_timer):
+                if timer is not None:
+                    timer.stop()
             if self._stuck is not None:
                 self._stuck.cancel()
             self._pool.detach(self.host)
@@ -205,26 +200,23 @@ class _Attachment:
 
     def _on_beat(self) -> None:
         self._beat_due = True
+        self._beat = IdleTimer(self._clock, self._beat_s, self._on_beat)
         self._some.set()
 
     def _on_close(self) -> None:
         self._close_due = True
         self._some.set()
 
-    def _attached(self, beat_s: float) -> Response:
+    def _attached(self) -> Response:
         return Response(
             attached=tool_host_pb2.HostAttached(
                 host_id=self.host.id,
                 instance_id=self._engine.instance_id,
-                heartbeat_interval=duration(int(beat_s * 1e9)),
+                heartbeat_interval=duration(int(self._beat_s * 1e9)),
                 silence_timeout=duration(int(self._silence_s * 1e9)),
                 max_message_bytes=self._engine.limits.max_message_bytes,
             )
         )
-
-    def _draining(self) -> Response:
-        timeout = duration(int(_CLOSE_S * 1e9))
-        return Response(draining=tool_host_pb2.HostDraining(timeout=timeout))
 
     def _responses(self) -> Iterator[Response]:
         """What is to be sent now."""
@@ -243,6 +235,18 @@ class _Attachment:
                 self._refuse(attempt, size)
             else:
                 yield message
+        if self._drains:
+            self._drains = False
+            yield Response(draining=tool_host_pb2.HostDraining())
+        if self._closing:
+            self._closing = False
+            self._pool.drain(host)
+            self._close_timer = IdleTimer(self._clock, _CLOSE_S, self._on_close)
+            timeout = duration(int(_CLOSE_S * 1e9))
+            yield Response(draining=tool_host_pb2.HostDraining(timeout=timeout))
+        if self._beat_due:
+            self._beat_due = False
+            yield Response(heartbeat=tool_host_pb2.HostHeartbeat())
 
     def _refuse(self, attempt: HostedAttempt, size: int) -> None:
         attempt.call.take_back()
@@ -270,6 +274,8 @@ class _Attachment:
             self._observe(message.partial_output)
         elif kind == "drain":
             self._pool.drain(self.host)
+            self._drains = True
+            self._some.set()
             _log.info("%s drains", self._who)
         elif kind == "attach":
             raise _broken("`attach` was sent twice")

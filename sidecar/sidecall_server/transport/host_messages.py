@@ -27,9 +27,6 @@ from sidecall_server.core.outcome import (
 from sidecall_server.core.ports import Clock
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.hosts.host import HostedAttempt, HostedTool
-from sidecall_server.policy.budget import cut
-
-_MAX_MESSAGE_BYTES = 4_096
 
 _EFFECTS = {
     tool_pb2.EFFECTS_UNSPECIFIED: "non_idempotent",
@@ -179,13 +176,16 @@ def outcome_of(message: tool_host_pb2.HostResult, name: str) -> Outcome:
 def _failure(message: tool_host_pb2.HostResult, name: str) -> Failure:
     status = message.status
     state = _STATES.get(message.execution_state, ExecutionState.COMPLETED)
-    ran = state is not ExecutionState.NOT_STARTED
-    known = status.code in Code.__members__.values()
+    code = Code(status.code) if status.code in Code.__members__.values() else Code.UNKNOWN
+    reason = Reason.TOOL_FAILED
+    if state is ExecutionState.NOT_STARTED:
+        invalid = code is Code.INVALID_ARGUMENT
+        reason = Reason.ARGUMENTS_INVALID if invalid else Reason.TOOL_UNAVAILABLE
     return Failure(
-        Reason.TOOL_FAILED if ran else Reason.TOOL_UNAVAILABLE,
-        cut(status.message, _MAX_MESSAGE_BYTES) or f"Tool {name!r} failed.",
+        reason,
+        status.message or f"Tool {name!r} failed.",
         state,
-        code=Code(status.code) if known else Code.UNKNOWN,
+        code=code,
         retry_after_s=message.retry_after.ToNanoseconds() / 1e9
         if message.HasField("retry_after")
         else None,

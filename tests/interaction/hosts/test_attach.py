@@ -106,8 +106,8 @@ class TestCalls:
     async def test_parts_and_failures(self, sidecar: Serving) -> None:
         async with RawHost(sidecar.address, offered("remote")) as host:
             await host.attached()
-            sent = sidecar.begin(*[call("remote", {"n": n}) for n in range(4)])
-            calls = [await host.call() for _ in range(4)]
+            sent = sidecar.begin(*[call("remote", {"n": n}) for n in range(5)])
+            calls = [await host.call() for _ in range(5)]
             parts = [
                 execution_pb2.ResultPart(text="A picture:"),
                 execution_pb2.ResultPart(
@@ -122,7 +122,9 @@ class TestCalls:
             host.fail(calls[1], 5, "There is no such invoice.")
             host.fail(calls[2], 14, "Later.", execution_state=NOT_STARTED)
             host.send(result=tool_host_pb2.HostResult(attempt_id=calls[3].attempt_id, json="{"))
-            picture, missing, later, malformed = (await sent).results
+            host.fail(calls[4], 3, "No such city.", execution_state=NOT_STARTED)
+            picture, missing, later, malformed, unfit = (await sent).results
+        check_failure(unfit, "ARGUMENTS_INVALID", grpc.StatusCode.INVALID_ARGUMENT, NOT_STARTED)
         assert picture.content == "A picture:\n[image/png, 4 bytes: a.png]"
         assert list(picture.parts) == parts
         check_failure(missing, "TOOL_FAILED", grpc.StatusCode.NOT_FOUND, COMPLETED)
@@ -346,6 +348,7 @@ class TestDrain:
                     following = sidecar.begin(call("remote", id=f"next {number}"))
                     other.answer(await other.call())
                     assert reasons((await following).results) == ["OK"]
+                assert (await one.message()).WhichOneof("message") == "draining"
                 one.answer(received, "from the first")
                 one.half_close()
                 assert (await sent).results[0].content == "from the first"

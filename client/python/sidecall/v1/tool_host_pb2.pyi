@@ -107,7 +107,7 @@ class AttachResponse(_message.Message):
 
     @_builtins.property
     def draining(self) -> Global___HostDraining:
-        """The sidecar shuts down and sends no more calls."""
+        """No more calls come: the host asked for that, or the sidecar shuts down."""
 
     def __init__(
         self,
@@ -358,7 +358,8 @@ class HostResult(_message.Message):
     def status(self) -> _status_pb2.Status:
         """Absent or code 0: the function returned. Otherwise why it did not: the code and
         message of an error that is meant for the model, or UNKNOWN with a message that says
-        no more than that it failed: exceptions' texts may hold secrets.
+        no more than that it failed: exceptions' texts may hold secrets. INVALID_ARGUMENT with
+        execution_state NOT_STARTED: the function does not take such arguments.
         """
 
     @_builtins.property
@@ -508,14 +509,16 @@ Global___HostDrain: _TypeAlias = HostDrain  # noqa: Y015
 
 @_typing.final
 class HostDraining(_message.Message):
-    """HostDraining says that the sidecar shuts down."""
+    """HostDraining says that no more calls come."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TIMEOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """Time after which the sidecar ends the stream."""
+        """Time after which the sidecar ends the stream, where it shuts down. Absent: the host
+        asked for it and may take its time.
+        """
 
     def __init__(
         self,
