@@ -147,7 +147,8 @@ def test_json_has_all_that_a_decision_takes(served: str, folder: Path) -> None:
         return done.returncode, json.loads(done.stdout)
 
     _, (note, *waiting) = batch()
-    assert not {"request_id", "approval_id", "approval_arguments", "failed_attempts"} & set(note)
+    only_of_others = {"request_id", "approval_id", "approval_arguments", "approval_decision"}
+    assert not {*only_of_others, "failed_attempts"} & set(note)
     assert [json.loads(item["approval_arguments"]) for item in waiting] == [
         {"name": "once"},
         {"name": "b"},
@@ -159,7 +160,13 @@ def test_json_has_all_that_a_decision_takes(served: str, folder: Path) -> None:
     assert [item["content"] for item in results] == ["once", "deleted once", "deleted a=b"]
     assert [item["replayed"] for item in results] == [True, False, False]
     assert not any(item["coalesced"] or "request_id" in item for item in results)
+    decisions = [item.get("approval_decision") for item in results]
+    assert decisions[0] is None
+    assert [item["approved"] for item in decisions[1:]] == [True, True]
+    assert [item["arguments_edited"] for item in decisions[1:]] == [False, True]
+    assert all(item["decide_time"].endswith("Z") for item in decisions[1:])
     _, explained = batch(*again, "--explain")
+    assert [item.get("approval_decision") for item in explained["results"]] == decisions
     assert explained["request_id"] == again[1]
     assert [item["replayed"] for item in explained["results"]] == [True, True, True]
 

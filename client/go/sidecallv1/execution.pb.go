@@ -485,8 +485,11 @@ type ToolResult struct {
 	// applied: what the human decides on. Set with approval_id, and never cut: a call with
 	// more than 256 KiB of them fails with reason ARGUMENTS_INVALID.
 	ApprovalArguments string `protobuf:"bytes,14,opt,name=approval_arguments,json=approvalArguments,proto3" json:"approval_arguments,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The decision on the call that holds, in each response once there is one and for as
+	// long as the request_id is remembered. It is left out where results take too much room.
+	ApprovalDecision *ApprovalDecision `protobuf:"bytes,15,opt,name=approval_decision,json=approvalDecision,proto3" json:"approval_decision,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ToolResult) Reset() {
@@ -615,6 +618,13 @@ func (x *ToolResult) GetApprovalArguments() string {
 		return x.ApprovalArguments
 	}
 	return ""
+}
+
+func (x *ToolResult) GetApprovalDecision() *ApprovalDecision {
+	if x != nil {
+		return x.ApprovalDecision
+	}
+	return nil
 }
 
 // FailedAttempt is an attempt that was followed by another one.
@@ -1254,6 +1264,79 @@ func (x *Link) GetName() string {
 	return ""
 }
 
+// ApprovalDecision is what a human has decided on a call.
+type ApprovalDecision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The decision.
+	Decision Decision `protobuf:"varint,1,opt,name=decision,proto3,enum=sidecall.v1.Decision" json:"decision,omitempty"`
+	// Approval.decided_by.
+	DecidedBy string `protobuf:"bytes,2,opt,name=decided_by,json=decidedBy,proto3" json:"decided_by,omitempty"`
+	// Approval.decide_time.
+	DecideTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=decide_time,json=decideTime,proto3" json:"decide_time,omitempty"`
+	// Whether the decision gave arguments to run with instead of the model's.
+	ArgumentsEdited bool `protobuf:"varint,4,opt,name=arguments_edited,json=argumentsEdited,proto3" json:"arguments_edited,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ApprovalDecision) Reset() {
+	*x = ApprovalDecision{}
+	mi := &file_sidecall_v1_execution_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApprovalDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApprovalDecision) ProtoMessage() {}
+
+func (x *ApprovalDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_sidecall_v1_execution_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApprovalDecision.ProtoReflect.Descriptor instead.
+func (*ApprovalDecision) Descriptor() ([]byte, []int) {
+	return file_sidecall_v1_execution_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ApprovalDecision) GetDecision() Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return Decision_DECISION_UNSPECIFIED
+}
+
+func (x *ApprovalDecision) GetDecidedBy() string {
+	if x != nil {
+		return x.DecidedBy
+	}
+	return ""
+}
+
+func (x *ApprovalDecision) GetDecideTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DecideTime
+	}
+	return nil
+}
+
+func (x *ApprovalDecision) GetArgumentsEdited() bool {
+	if x != nil {
+		return x.ArgumentsEdited
+	}
+	return false
+}
+
 // Approval is a human's decision on one call. It is sent with the same request_id and
 // the same calls as the batch whose result has the approval_id. The first decision on
 // an id holds; the content of the result ends with it where another one follows.
@@ -1280,7 +1363,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_sidecall_v1_execution_proto_msgTypes[9]
+	mi := &file_sidecall_v1_execution_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1375,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_sidecall_v1_execution_proto_msgTypes[9]
+	mi := &file_sidecall_v1_execution_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1388,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_sidecall_v1_execution_proto_rawDescGZIP(), []int{9}
+	return file_sidecall_v1_execution_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Approval) GetApprovalId() string {
@@ -1362,7 +1445,7 @@ const file_sidecall_v1_execution_proto_rawDesc = "" +
 	"\n" +
 	"depends_on\x18\x04 \x03(\tR\tdependsOn\x123\n" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12'\n" +
-	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\"\xae\x04\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\"\xfa\x04\n" +
 	"\n" +
 	"ToolResult\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
@@ -1380,7 +1463,8 @@ const file_sidecall_v1_execution_proto_rawDesc = "" +
 	"\vapproval_id\x18\f \x01(\tR\n" +
 	"approvalId\x12C\n" +
 	"\x0ffailed_attempts\x18\r \x03(\v2\x1a.sidecall.v1.FailedAttemptR\x0efailedAttempts\x12-\n" +
-	"\x12approval_arguments\x18\x0e \x01(\tR\x11approvalArguments\"\xb0\x01\n" +
+	"\x12approval_arguments\x18\x0e \x01(\tR\x11approvalArguments\x12J\n" +
+	"\x11approval_decision\x18\x0f \x01(\v2\x1d.sidecall.v1.ApprovalDecisionR\x10approvalDecision\"\xb0\x01\n" +
 	"\rFailedAttempt\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.google.rpc.StatusR\x06status\x12/\n" +
 	"\x11started_offset_ns\x18\x02 \x01(\x03H\x00R\x0fstartedOffsetNs\x88\x01\x01\x12,\n" +
@@ -1435,7 +1519,14 @@ const file_sidecall_v1_execution_proto_rawDesc = "" +
 	"\x03uri\x18\x01 \x01(\tR\x03uri\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\"\x85\x02\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\xcc\x01\n" +
+	"\x10ApprovalDecision\x121\n" +
+	"\bdecision\x18\x01 \x01(\x0e2\x15.sidecall.v1.DecisionR\bdecision\x12\x1d\n" +
+	"\n" +
+	"decided_by\x18\x02 \x01(\tR\tdecidedBy\x12;\n" +
+	"\vdecide_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"decideTime\x12)\n" +
+	"\x10arguments_edited\x18\x04 \x01(\bR\x0fargumentsEdited\"\x85\x02\n" +
 	"\bApproval\x12\x1f\n" +
 	"\vapproval_id\x18\x01 \x01(\tR\n" +
 	"approvalId\x121\n" +
@@ -1495,7 +1586,7 @@ func file_sidecall_v1_execution_proto_rawDescGZIP() []byte {
 }
 
 var file_sidecall_v1_execution_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_sidecall_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_sidecall_v1_execution_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_sidecall_v1_execution_proto_goTypes = []any{
 	(ExecutionMode)(0),            // 0: sidecall.v1.ExecutionMode
 	(FailurePolicy)(0),            // 1: sidecall.v1.FailurePolicy
@@ -1511,30 +1602,34 @@ var file_sidecall_v1_execution_proto_goTypes = []any{
 	(*ResultPart)(nil),            // 11: sidecall.v1.ResultPart
 	(*Blob)(nil),                  // 12: sidecall.v1.Blob
 	(*Link)(nil),                  // 13: sidecall.v1.Link
-	(*Approval)(nil),              // 14: sidecall.v1.Approval
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
-	(*status.Status)(nil),         // 16: google.rpc.Status
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*ApprovalDecision)(nil),      // 14: sidecall.v1.ApprovalDecision
+	(*Approval)(nil),              // 15: sidecall.v1.Approval
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(*status.Status)(nil),         // 17: google.rpc.Status
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_sidecall_v1_execution_proto_depIdxs = []int32{
-	15, // 0: sidecall.v1.ToolCall.timeout:type_name -> google.protobuf.Duration
+	16, // 0: sidecall.v1.ToolCall.timeout:type_name -> google.protobuf.Duration
 	11, // 1: sidecall.v1.ToolResult.parts:type_name -> sidecall.v1.ResultPart
-	16, // 2: sidecall.v1.ToolResult.status:type_name -> google.rpc.Status
+	17, // 2: sidecall.v1.ToolResult.status:type_name -> google.rpc.Status
 	2,  // 3: sidecall.v1.ToolResult.execution_state:type_name -> sidecall.v1.ExecutionState
 	8,  // 4: sidecall.v1.ToolResult.timing:type_name -> sidecall.v1.CallTiming
 	7,  // 5: sidecall.v1.ToolResult.failed_attempts:type_name -> sidecall.v1.FailedAttempt
-	16, // 6: sidecall.v1.FailedAttempt.status:type_name -> google.rpc.Status
-	10, // 7: sidecall.v1.Schedule.critical_path:type_name -> sidecall.v1.CriticalStep
-	3,  // 8: sidecall.v1.CriticalStep.cause:type_name -> sidecall.v1.BlockCause
-	12, // 9: sidecall.v1.ResultPart.blob:type_name -> sidecall.v1.Blob
-	13, // 10: sidecall.v1.ResultPart.link:type_name -> sidecall.v1.Link
-	4,  // 11: sidecall.v1.Approval.decision:type_name -> sidecall.v1.Decision
-	17, // 12: sidecall.v1.Approval.decide_time:type_name -> google.protobuf.Timestamp
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	14, // 6: sidecall.v1.ToolResult.approval_decision:type_name -> sidecall.v1.ApprovalDecision
+	17, // 7: sidecall.v1.FailedAttempt.status:type_name -> google.rpc.Status
+	10, // 8: sidecall.v1.Schedule.critical_path:type_name -> sidecall.v1.CriticalStep
+	3,  // 9: sidecall.v1.CriticalStep.cause:type_name -> sidecall.v1.BlockCause
+	12, // 10: sidecall.v1.ResultPart.blob:type_name -> sidecall.v1.Blob
+	13, // 11: sidecall.v1.ResultPart.link:type_name -> sidecall.v1.Link
+	4,  // 12: sidecall.v1.ApprovalDecision.decision:type_name -> sidecall.v1.Decision
+	18, // 13: sidecall.v1.ApprovalDecision.decide_time:type_name -> google.protobuf.Timestamp
+	4,  // 14: sidecall.v1.Approval.decision:type_name -> sidecall.v1.Decision
+	18, // 15: sidecall.v1.Approval.decide_time:type_name -> google.protobuf.Timestamp
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_sidecall_v1_execution_proto_init() }
@@ -1550,14 +1645,14 @@ func file_sidecall_v1_execution_proto_init() {
 		(*ResultPart_Blob)(nil),
 		(*ResultPart_Link)(nil),
 	}
-	file_sidecall_v1_execution_proto_msgTypes[9].OneofWrappers = []any{}
+	file_sidecall_v1_execution_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sidecall_v1_execution_proto_rawDesc), len(file_sidecall_v1_execution_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -6,7 +6,13 @@ from google.rpc import code_pb2
 
 from sidecall import BatchResults, is_ok, reason_of
 from sidecall._status_details import reason_in
-from sidecall.v1.execution_pb2 import ExecutionState, FailedAttempt, ToolResult
+from sidecall.v1.execution_pb2 import (
+    DECISION_APPROVE,
+    ApprovalDecision,
+    ExecutionState,
+    FailedAttempt,
+    ToolResult,
+)
 
 
 def code_name(result: ToolResult) -> str:
@@ -66,6 +72,8 @@ def as_json(result: ToolResult) -> dict[str, Any]:
     if result.approval_id:
         value["approval_id"] = result.approval_id
         value["approval_arguments"] = result.approval_arguments
+    if result.HasField("approval_decision"):
+        value["approval_decision"] = _decision_as_json(result.approval_decision)
     return value
 
 
@@ -77,6 +85,16 @@ def batch_as_json(done: BatchResults) -> list[dict[str, Any]]:
         else as_json(item)
         for item in done
     ]
+
+
+def _decision_as_json(decision: ApprovalDecision) -> dict[str, Any]:
+    was_told = decision.HasField("decide_time")
+    return {
+        "approved": decision.decision == DECISION_APPROVE,
+        "decided_by": decision.decided_by,
+        "decide_time": decision.decide_time.ToJsonString() if was_told else None,
+        "arguments_edited": decision.arguments_edited,
+    }
 
 
 def _attempt_as_json(attempt: FailedAttempt) -> dict[str, Any]:

@@ -204,7 +204,8 @@ class Call:
         replayed: Whether the outcome was kept from an earlier send.
         coalesced: Whether the outcome is that of an identical call or of the cache.
         asked: What a human is asked about it; None where nothing is.
-        decided_before: The decision that holds, where its batch brings another one.
+        decision: What a human has decided on it; None where nothing.
+        decided_before: Whether `decision` holds although its batch brings another one.
         mark_started: Makes it durable that an attempt starts, and says whether that worked;
             None where nothing is to do.
         ticket: What its tool's breaker gave for the current attempt; None without one.
@@ -231,7 +232,8 @@ class Call:
     replayed = False
     coalesced = False
     asked: Asked | None = None
-    decided_before: Approval | None = None
+    decision: Approval | None = None
+    decided_before = False
     mark_started: Callable[[], Awaitable[bool]] | None = None
     ticket: int | None = None
     lane: str | None = None

@@ -30,7 +30,7 @@ from sidecall_server.engine.lane_members import LaneMembers
 from sidecall_server.engine.ledger import Known
 from sidecall_server.engine.log import Log
 from sidecall_server.engine.registry import ToolTable, tool_not_found
-from sidecall_server.engine.replay import decision_before, known_instead, may_have_started
+from sidecall_server.engine.replay import known_instead, may_have_started, note_decision
 from sidecall_server.engine.resolver import Resolver
 from sidecall_server.engine.sessions import Sessions
 from sidecall_server.engine.slices import Slices
@@ -319,8 +319,7 @@ class Batch:
             outcome = self._leave(call, outcome, now_ns)
         if self.log is not None:
             outcome = known_instead(call, outcome, self.log, self.tools)
-            if self.options.approvals:
-                call.decided_before = decision_before(call, self.log)
+            note_decision(call, self.log)
         if call.failed_attempts and type(outcome) is not Success:
             outcome = with_effects_of_attempts(call, outcome)
         if not call.ready_ns:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from sidecall_server.core.call import Approval, Call
+from sidecall_server.core.call import Call
 from sidecall_server.core.outcome import ExecutionState, Failure, Outcome
 from sidecall_server.engine.effects import may_have_happened
 from sidecall_server.engine.log import Log
@@ -42,17 +42,17 @@ def known_instead(call: Call, outcome: Outcome, log: Log, tools: ToolTable) -> O
     return replayed(call, log, tools) or outcome
 
 
-def decision_before(call: Call, log: Log) -> Approval | None:
-    """The decision on a call that holds although its batch brings another one."""
+def note_decision(call: Call, log: Log) -> None:
+    """Has a call say what was decided on it, and whether its batch brings something else."""
     entry = log.entries.get(call.index)
     asked = None if entry is None else entry.approval
     if asked is None or asked.decision is None:
-        return None
+        return
     held, brought = asked.decision, call.options.approvals.get(asked.id)
-    if brought is None:
-        return None
-    is_same = (held.approved, held.arguments) == (brought.approved, brought.arguments)
-    return None if is_same else held
+    call.decision = held
+    call.decided_before = brought is not None and (
+        (held.approved, held.arguments) != (brought.approved, brought.arguments)
+    )
 
 
 def may_have_started(failure: Failure, call: Call, tools: ToolTable) -> Failure:

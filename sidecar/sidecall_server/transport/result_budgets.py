@@ -223,7 +223,7 @@ def _thin(result: Result) -> None:
 
 
 def _strip(result: Result) -> None:
-    """Leaves out all that the content says as well, and earlier attempts."""
+    """Leaves out all that the content says as well, earlier attempts, and who decided."""
     if result.parts:
         blobs = [place for place, part in enumerate(result.parts) if part.HasField("blob")]
         if blobs:
@@ -232,3 +232,4 @@ def _strip(result: Result) -> None:
         del result.parts[:]
         result.truncated = True
     del result.failed_attempts[:]
+    result.ClearField("approval_decision")

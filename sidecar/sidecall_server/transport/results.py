@@ -74,7 +74,7 @@ def _most_bytes(request: ToolCall, call: Call | None) -> int:
     if call is None or type(outcome) is not Success or outcome.parts or call.failed_attempts:
         return 0
     texts = len(outcome.text) + len(request.id) + len(request.name)
-    is_longer = call.asked is not None or call.decided_before is not None
+    is_longer = call.asked is not None or call.decision is not None
     return 0 if is_longer else _MAX_CHARACTER_BYTES * texts + _MAX_OTHER_BYTES
 
 
@@ -156,8 +156,8 @@ def fill_result(
             _fill_blocked(timing, call.blocked_ns)
         if call.failed_attempts or call.replayed or call.coalesced or call.asked is not None:
             _fill_history(result, call)
-        if call.decided_before is not None:
-            result.content += _decided_before(call.decided_before)
+        if call.decision is not None:
+            _fill_decision(result, call.decision, before=call.decided_before)
         if max_bytes is not None and _exceeds(result, call, max_bytes):
             fit_result(result, max_bytes)
     except Exception:
@@ -189,10 +189,19 @@ def _failure_of(call: Call) -> Failure:
     return call.outcome
 
 
-def _decided_before(decision: Approval) -> str:
-    what = "approved" if decision.approved else "rejected"
-    by = f" by {decision.decided_by}" if decision.decided_by else ""
-    return f"\n[This call was {what}{by} before; the later decision was not taken.]"
+def _fill_decision(result: execution_pb2.ToolResult, decision: Approval, *, before: bool) -> None:
+    written = result.approval_decision
+    written.decision = (
+        execution_pb2.DECISION_APPROVE if decision.approved else execution_pb2.DECISION_REJECT
+    )
+    written.decided_by = decision.decided_by
+    if decision.decided_unix_ns:
+        written.decide_time.FromNanoseconds(decision.decided_unix_ns)
+    written.arguments_edited = decision.arguments is not None
+    if before:
+        what = "approved" if decision.approved else "rejected"
+        by = f" by {decision.decided_by}" if decision.decided_by else ""
+        result.content += f"\n[This call was {what}{by} before; the later decision was not taken.]"
 
 
 def _fill_blocked(timing: execution_pb2.CallTiming, blocked_ns: Mapping[BlockCause, int]) -> None:

@@ -22,7 +22,7 @@ from tests.support.gate import WAIT_S, Gate
 from tests.support.serving import Serving
 from tests.support.turns import Turn
 
-from sidecall.v1.execution_pb2 import Approval, Decision, ToolResult
+from sidecall.v1.execution_pb2 import Approval, ApprovalDecision, Decision, ToolResult
 from sidecall.v1.tool_service_pb2 import ExecuteBatchResponse
 
 SHARED_TOOLS = Path(__file__).parent / "shared_tools.py"
@@ -82,6 +82,34 @@ async def test_a_call_waits_and_runs_once_when_it_is_approved(payer: Serving) ->
     assert [result.replayed for result in again.results] == [False, True, False]
     assert [r.content for r in third.results] == [r.content for r in again.results]
     assert again.request_id == third.request_id == first.request_id
+
+
+async def test_each_later_result_says_who_decided_and_when(payer: Serving) -> None:
+    first = await send(payer, CALLS[0], CALLS[0], CALLS[0], CALLS[1])
+    assert not any(result.HasField("approval_decision") for result in first.results)
+    decided = Timestamp(seconds=1_700_000_000, nanos=5_000)
+    edit = json.dumps({"to": "ann", "payment": {"cents": 7}})
+    answers = [
+        yes(first.results[0], decided_by="bob", decide_time=decided),
+        no(first.results[1], decided_by="cyd", decide_time=decided),
+        yes(first.results[2], arguments=edit),
+    ]
+    known = {"request_id": first.request_id}
+    again = await send(payer, CALLS[0], CALLS[0], CALLS[0], CALLS[1], **known, approvals=answers)
+    third = await send(payer, CALLS[0], CALLS[0], CALLS[0], CALLS[1], **known)
+    for response in (again, third):
+        approved, rejected, edited, other = (item.approval_decision for item in response.results)
+        assert approved == ApprovalDecision(
+            decision=Decision.DECISION_APPROVE, decided_by="bob", decide_time=decided
+        )
+        assert rejected == ApprovalDecision(
+            decision=Decision.DECISION_REJECT, decided_by="cyd", decide_time=decided
+        )
+        assert edited == ApprovalDecision(decision=Decision.DECISION_APPROVE, arguments_edited=True)
+        assert other == ApprovalDecision()
+    later = no(first.results[0], decided_by="dan")
+    fourth = await send(payer, CALLS[0], CALLS[0], CALLS[0], CALLS[1], **known, approvals=[later])
+    assert fourth.results[0].approval_decision.decided_by == "bob", "the first one holds"
 
 
 async def test_without_a_call_that_waits_there_is_no_id(payer: Serving) -> None:

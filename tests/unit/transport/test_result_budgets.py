@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecall import File, Image, Link, reason_of
 from sidecall.v1.execution_pb2 import ResultPart, ToolResult
 from sidecall_server.backends.rendering import success_of
-from sidecall_server.core.call import Asked, BatchOptions, Call, FailedAttempt, ToolCall
+from sidecall_server.core.call import Approval, Asked, BatchOptions, Call, FailedAttempt, ToolCall
 from sidecall_server.core.outcome import (
     BlobPart,
     ExecutionState,
@@ -117,6 +117,15 @@ def test_earlier_attempts_go_where_nothing_else_helps() -> None:
     assert all(len(result.failed_attempts) == 20 for result in results)
     fitted(results, 10_000)
     assert size_of(results) <= 10_000
+    assert [result.content for result in results] == ["done"] * 20
+
+
+def test_who_decided_goes_before_texts_do() -> None:
+    by = Approval(approved=True, decided_by="b" * 256)
+    results = [result_of("done", decision=by) for _ in range(20)]
+    assert results[0].approval_decision.decided_by == by.decided_by
+    fitted(results, 3_000)
+    assert size_of(results) <= 3_000
     assert [result.content for result in results] == ["done"] * 20
 
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsidecall/v1/execution.proto\x12\x0bsidecall.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x90\x01\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x12\n\ndepends_on\x18\x04 \x03(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\"\x97\x03\n\nToolResult\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12&\n\x05parts\x18\x04 \x03(\x0b\x32\x17.sidecall.v1.ResultPart\x12\"\n\x06status\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12\x34\n\x0f\x65xecution_state\x18\x06 \x01(\x0e\x32\x1b.sidecall.v1.ExecutionState\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x05\x12\'\n\x06timing\x18\x08 \x01(\x0b\x32\x17.sidecall.v1.CallTiming\x12\x11\n\ttruncated\x18\t \x01(\x08\x12\x10\n\x08replayed\x18\n \x01(\x08\x12\x11\n\tcoalesced\x18\x0b \x01(\x08\x12\x13\n\x0b\x61pproval_id\x18\x0c \x01(\t\x12\x33\n\x0f\x66\x61iled_attempts\x18\r \x03(\x0b\x32\x1a.sidecall.v1.FailedAttempt\x12\x1a\n\x12\x61pproval_arguments\x18\x0e \x01(\t\"\x85\x01\n\rFailedAttempt\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1e\n\x11started_offset_ns\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\x12\x66inished_offset_ns\x18\x03 \x01(\x03\x42\x14\n\x12_started_offset_ns\"\x8b\x04\n\nCallTiming\x12\x1b\n\x13received_unix_nanos\x18\x01 \x01(\x03\x12\x1c\n\x0fready_offset_ns\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11started_offset_ns\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\x12\x66inished_offset_ns\x18\x04 \x01(\x03\x12\x1f\n\x17\x62locked_on_reference_ns\x18\x05 \x01(\x03\x12\x1b\n\x13\x62locked_on_order_ns\x18\x06 \x01(\x03\x12\x1a\n\x12\x62locked_on_seal_ns\x18\x07 \x01(\x03\x12\x1a\n\x12\x62locked_on_lane_ns\x18\x08 \x01(\x03\x12 \n\x18\x62locked_on_tool_limit_ns\x18\t \x01(\x03\x12!\n\x19\x62locked_on_group_limit_ns\x18\n \x01(\x03\x12\x1a\n\x12\x62locked_on_rate_ns\x18\x0b \x01(\x03\x12!\n\x19\x62locked_on_batch_limit_ns\x18\x0c \x01(\x03\x12\"\n\x1a\x62locked_on_global_limit_ns\x18\r \x01(\x03\x12\x1d\n\x15\x62locked_on_backoff_ns\x18\x0e \x01(\x03\x12\x1f\n\x17\x62locked_on_same_call_ns\x18\x0f \x01(\x03\x42\x12\n\x10_ready_offset_nsB\x14\n\x12_started_offset_ns\"z\n\x08Schedule\x12\x13\n\x0b\x64uration_ns\x18\x01 \x01(\x03\x12\x15\n\rsequential_ns\x18\x02 \x01(\x03\x12\x10\n\x08speed_up\x18\x03 \x01(\x01\x12\x30\n\rcritical_path\x18\x04 \x03(\x0b\x32\x19.sidecall.v1.CriticalStep\"m\n\x0c\x43riticalStep\x12\r\n\x05index\x18\x01 \x01(\x05\x12&\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x17.sidecall.v1.BlockCause\x12\x12\n\nwaiting_ns\x18\x03 \x01(\x03\x12\x12\n\nrunning_ns\x18\x04 \x01(\x03\"z\n\nResultPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04json\x18\x02 \x01(\tH\x00\x12!\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x11.sidecall.v1.BlobH\x00\x12!\n\x04link\x18\x04 \x01(\x0b\x32\x11.sidecall.v1.LinkH\x00\x42\x06\n\x04part\"6\n\x04\x42lob\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\"5\n\x04Link\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"\xc4\x01\n\x08\x41pproval\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x15.sidecall.v1.Decision\x12\x12\n\ndecided_by\x18\x03 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\targuments\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07\x63omment\x18\x06 \x01(\tB\x0c\n\n_arguments*k\n\rExecutionMode\x12\x1e\n\x1a\x45XECUTION_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45XECUTION_MODE_PARALLEL\x10\x01\x12\x1d\n\x19\x45XECUTION_MODE_SEQUENTIAL\x10\x02*e\n\rFailurePolicy\x12\x1e\n\x1a\x46\x41ILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x41ILURE_POLICY_CONTINUE\x10\x01\x12\x17\n\x13\x46\x41ILURE_POLICY_STOP\x10\x02*\x8e\x01\n\x0e\x45xecutionState\x12\x1f\n\x1b\x45XECUTION_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45XECUTION_STATE_NOT_STARTED\x10\x01\x12\x1d\n\x19\x45XECUTION_STATE_COMPLETED\x10\x02\x12\x1b\n\x17\x45XECUTION_STATE_UNKNOWN\x10\x03*\xc5\x02\n\nBlockCause\x12\x1b\n\x17\x42LOCK_CAUSE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42LOCK_CAUSE_REFERENCE\x10\x01\x12\x15\n\x11\x42LOCK_CAUSE_ORDER\x10\x02\x12\x14\n\x10\x42LOCK_CAUSE_SEAL\x10\x03\x12\x14\n\x10\x42LOCK_CAUSE_LANE\x10\x04\x12\x1a\n\x16\x42LOCK_CAUSE_TOOL_LIMIT\x10\x05\x12\x1b\n\x17\x42LOCK_CAUSE_GROUP_LIMIT\x10\x06\x12\x14\n\x10\x42LOCK_CAUSE_RATE\x10\x07\x12\x1b\n\x17\x42LOCK_CAUSE_BATCH_LIMIT\x10\x08\x12\x1c\n\x18\x42LOCK_CAUSE_GLOBAL_LIMIT\x10\t\x12\x17\n\x13\x42LOCK_CAUSE_BACKOFF\x10\n\x12\x19\n\x15\x42LOCK_CAUSE_SAME_CALL\x10\x0b*O\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_APPROVE\x10\x01\x12\x13\n\x0f\x44\x45\x43ISION_REJECT\x10\x02\x42:\n\x0f\x64\x65v.sidecall.v1P\x01Z%sidecall.dev/go/sidecallv1;sidecallv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsidecall/v1/execution.proto\x12\x0bsidecall.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x90\x01\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x12\n\ndepends_on\x18\x04 \x03(\t\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\"\xd1\x03\n\nToolResult\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12&\n\x05parts\x18\x04 \x03(\x0b\x32\x17.sidecall.v1.ResultPart\x12\"\n\x06status\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12\x34\n\x0f\x65xecution_state\x18\x06 \x01(\x0e\x32\x1b.sidecall.v1.ExecutionState\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\x05\x12\'\n\x06timing\x18\x08 \x01(\x0b\x32\x17.sidecall.v1.CallTiming\x12\x11\n\ttruncated\x18\t \x01(\x08\x12\x10\n\x08replayed\x18\n \x01(\x08\x12\x11\n\tcoalesced\x18\x0b \x01(\x08\x12\x13\n\x0b\x61pproval_id\x18\x0c \x01(\t\x12\x33\n\x0f\x66\x61iled_attempts\x18\r \x03(\x0b\x32\x1a.sidecall.v1.FailedAttempt\x12\x1a\n\x12\x61pproval_arguments\x18\x0e \x01(\t\x12\x38\n\x11\x61pproval_decision\x18\x0f \x01(\x0b\x32\x1d.sidecall.v1.ApprovalDecision\"\x85\x01\n\rFailedAttempt\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x1e\n\x11started_offset_ns\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\x12\x66inished_offset_ns\x18\x03 \x01(\x03\x42\x14\n\x12_started_offset_ns\"\x8b\x04\n\nCallTiming\x12\x1b\n\x13received_unix_nanos\x18\x01 \x01(\x03\x12\x1c\n\x0fready_offset_ns\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11started_offset_ns\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x1a\n\x12\x66inished_offset_ns\x18\x04 \x01(\x03\x12\x1f\n\x17\x62locked_on_reference_ns\x18\x05 \x01(\x03\x12\x1b\n\x13\x62locked_on_order_ns\x18\x06 \x01(\x03\x12\x1a\n\x12\x62locked_on_seal_ns\x18\x07 \x01(\x03\x12\x1a\n\x12\x62locked_on_lane_ns\x18\x08 \x01(\x03\x12 \n\x18\x62locked_on_tool_limit_ns\x18\t \x01(\x03\x12!\n\x19\x62locked_on_group_limit_ns\x18\n \x01(\x03\x12\x1a\n\x12\x62locked_on_rate_ns\x18\x0b \x01(\x03\x12!\n\x19\x62locked_on_batch_limit_ns\x18\x0c \x01(\x03\x12\"\n\x1a\x62locked_on_global_limit_ns\x18\r \x01(\x03\x12\x1d\n\x15\x62locked_on_backoff_ns\x18\x0e \x01(\x03\x12\x1f\n\x17\x62locked_on_same_call_ns\x18\x0f \x01(\x03\x42\x12\n\x10_ready_offset_nsB\x14\n\x12_started_offset_ns\"z\n\x08Schedule\x12\x13\n\x0b\x64uration_ns\x18\x01 \x01(\x03\x12\x15\n\rsequential_ns\x18\x02 \x01(\x03\x12\x10\n\x08speed_up\x18\x03 \x01(\x01\x12\x30\n\rcritical_path\x18\x04 \x03(\x0b\x32\x19.sidecall.v1.CriticalStep\"m\n\x0c\x43riticalStep\x12\r\n\x05index\x18\x01 \x01(\x05\x12&\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x17.sidecall.v1.BlockCause\x12\x12\n\nwaiting_ns\x18\x03 \x01(\x03\x12\x12\n\nrunning_ns\x18\x04 \x01(\x03\"z\n\nResultPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04json\x18\x02 \x01(\tH\x00\x12!\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x11.sidecall.v1.BlobH\x00\x12!\n\x04link\x18\x04 \x01(\x0b\x32\x11.sidecall.v1.LinkH\x00\x42\x06\n\x04part\"6\n\x04\x42lob\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\"5\n\x04Link\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"\x9a\x01\n\x10\x41pprovalDecision\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x15.sidecall.v1.Decision\x12\x12\n\ndecided_by\x18\x02 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x61rguments_edited\x18\x04 \x01(\x08\"\xc4\x01\n\x08\x41pproval\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x15.sidecall.v1.Decision\x12\x12\n\ndecided_by\x18\x03 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\targuments\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07\x63omment\x18\x06 \x01(\tB\x0c\n\n_arguments*k\n\rExecutionMode\x12\x1e\n\x1a\x45XECUTION_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45XECUTION_MODE_PARALLEL\x10\x01\x12\x1d\n\x19\x45XECUTION_MODE_SEQUENTIAL\x10\x02*e\n\rFailurePolicy\x12\x1e\n\x1a\x46\x41ILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x41ILURE_POLICY_CONTINUE\x10\x01\x12\x17\n\x13\x46\x41ILURE_POLICY_STOP\x10\x02*\x8e\x01\n\x0e\x45xecutionState\x12\x1f\n\x1b\x45XECUTION_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45XECUTION_STATE_NOT_STARTED\x10\x01\x12\x1d\n\x19\x45XECUTION_STATE_COMPLETED\x10\x02\x12\x1b\n\x17\x45XECUTION_STATE_UNKNOWN\x10\x03*\xc5\x02\n\nBlockCause\x12\x1b\n\x17\x42LOCK_CAUSE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42LOCK_CAUSE_REFERENCE\x10\x01\x12\x15\n\x11\x42LOCK_CAUSE_ORDER\x10\x02\x12\x14\n\x10\x42LOCK_CAUSE_SEAL\x10\x03\x12\x14\n\x10\x42LOCK_CAUSE_LANE\x10\x04\x12\x1a\n\x16\x42LOCK_CAUSE_TOOL_LIMIT\x10\x05\x12\x1b\n\x17\x42LOCK_CAUSE_GROUP_LIMIT\x10\x06\x12\x14\n\x10\x42LOCK_CAUSE_RATE\x10\x07\x12\x1b\n\x17\x42LOCK_CAUSE_BATCH_LIMIT\x10\x08\x12\x1c\n\x18\x42LOCK_CAUSE_GLOBAL_LIMIT\x10\t\x12\x17\n\x13\x42LOCK_CAUSE_BACKOFF\x10\n\x12\x19\n\x15\x42LOCK_CAUSE_SAME_CALL\x10\x0b*O\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_APPROVE\x10\x01\x12\x13\n\x0f\x44\x45\x43ISION_REJECT\x10\x02\x42:\n\x0f\x64\x65v.sidecall.v1P\x01Z%sidecall.dev/go/sidecallv1;sidecallv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,34 +35,36 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecall.v1.execution_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017dev.sidecall.v1P\001Z%sidecall.dev/go/sidecallv1;sidecallv1'
-  _globals['_EXECUTIONMODE']._serialized_start=2022
-  _globals['_EXECUTIONMODE']._serialized_end=2129
-  _globals['_FAILUREPOLICY']._serialized_start=2131
-  _globals['_FAILUREPOLICY']._serialized_end=2232
-  _globals['_EXECUTIONSTATE']._serialized_start=2235
-  _globals['_EXECUTIONSTATE']._serialized_end=2377
-  _globals['_BLOCKCAUSE']._serialized_start=2380
-  _globals['_BLOCKCAUSE']._serialized_end=2705
-  _globals['_DECISION']._serialized_start=2707
-  _globals['_DECISION']._serialized_end=2786
+  _globals['_EXECUTIONMODE']._serialized_start=2237
+  _globals['_EXECUTIONMODE']._serialized_end=2344
+  _globals['_FAILUREPOLICY']._serialized_start=2346
+  _globals['_FAILUREPOLICY']._serialized_end=2447
+  _globals['_EXECUTIONSTATE']._serialized_start=2450
+  _globals['_EXECUTIONSTATE']._serialized_end=2592
+  _globals['_BLOCKCAUSE']._serialized_start=2595
+  _globals['_BLOCKCAUSE']._serialized_end=2920
+  _globals['_DECISION']._serialized_start=2922
+  _globals['_DECISION']._serialized_end=3001
   _globals['_TOOLCALL']._serialized_start=135
   _globals['_TOOLCALL']._serialized_end=279
   _globals['_TOOLRESULT']._serialized_start=282
-  _globals['_TOOLRESULT']._serialized_end=689
-  _globals['_FAILEDATTEMPT']._serialized_start=692
-  _globals['_FAILEDATTEMPT']._serialized_end=825
-  _globals['_CALLTIMING']._serialized_start=828
-  _globals['_CALLTIMING']._serialized_end=1351
-  _globals['_SCHEDULE']._serialized_start=1353
-  _globals['_SCHEDULE']._serialized_end=1475
-  _globals['_CRITICALSTEP']._serialized_start=1477
-  _globals['_CRITICALSTEP']._serialized_end=1586
-  _globals['_RESULTPART']._serialized_start=1588
-  _globals['_RESULTPART']._serialized_end=1710
-  _globals['_BLOB']._serialized_start=1712
-  _globals['_BLOB']._serialized_end=1766
-  _globals['_LINK']._serialized_start=1768
-  _globals['_LINK']._serialized_end=1821
-  _globals['_APPROVAL']._serialized_start=1824
-  _globals['_APPROVAL']._serialized_end=2020
+  _globals['_TOOLRESULT']._serialized_end=747
+  _globals['_FAILEDATTEMPT']._serialized_start=750
+  _globals['_FAILEDATTEMPT']._serialized_end=883
+  _globals['_CALLTIMING']._serialized_start=886
+  _globals['_CALLTIMING']._serialized_end=1409
+  _globals['_SCHEDULE']._serialized_start=1411
+  _globals['_SCHEDULE']._serialized_end=1533
+  _globals['_CRITICALSTEP']._serialized_start=1535
+  _globals['_CRITICALSTEP']._serialized_end=1644
+  _globals['_RESULTPART']._serialized_start=1646
+  _globals['_RESULTPART']._serialized_end=1768
+  _globals['_BLOB']._serialized_start=1770
+  _globals['_BLOB']._serialized_end=1824
+  _globals['_LINK']._serialized_start=1826
+  _globals['_LINK']._serialized_end=1879
+  _globals['_APPROVALDECISION']._serialized_start=1882
+  _globals['_APPROVALDECISION']._serialized_end=2036
+  _globals['_APPROVAL']._serialized_start=2039
+  _globals['_APPROVAL']._serialized_end=2235
 # @@protoc_insertion_point(module_scope)

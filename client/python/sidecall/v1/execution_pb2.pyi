@@ -281,6 +281,7 @@ class ToolResult(_message.Message):
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
     FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     APPROVAL_ARGUMENTS_FIELD_NUMBER: _builtins.int
+    APPROVAL_DECISION_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     """ToolCall.id of the call that it answers."""
     name: _builtins.str
@@ -335,6 +336,12 @@ class ToolResult(_message.Message):
     def failed_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedAttempt]:
         """Attempts that failed and were followed by another one, in order."""
 
+    @_builtins.property
+    def approval_decision(self) -> Global___ApprovalDecision:
+        """The decision on the call that holds, in each response once there is one and for as
+        long as the request_id is remembered. It is left out where results take too much room.
+        """
+
     def __init__(
         self,
         *,
@@ -352,10 +359,11 @@ class ToolResult(_message.Message):
         approval_id: _builtins.str = ...,
         failed_attempts: _abc.Iterable[Global___FailedAttempt] | None = ...,
         approval_arguments: _builtins.str = ...,
+        approval_decision: Global___ApprovalDecision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_decision", b"approval_decision", "status", b"status", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_arguments", b"approval_arguments", "approval_id", b"approval_id", "attempts", b"attempts", "call_id", b"call_id", "coalesced", b"coalesced", "content", b"content", "execution_state", b"execution_state", "failed_attempts", b"failed_attempts", "name", b"name", "parts", b"parts", "replayed", b"replayed", "status", b"status", "timing", b"timing", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_arguments", b"approval_arguments", "approval_decision", b"approval_decision", "approval_id", b"approval_id", "attempts", b"attempts", "call_id", b"call_id", "coalesced", b"coalesced", "content", b"content", "execution_state", b"execution_state", "failed_attempts", b"failed_attempts", "name", b"name", "parts", b"parts", "replayed", b"replayed", "status", b"status", "timing", b"timing", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -661,6 +669,42 @@ class Link(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Link: _TypeAlias = Link  # noqa: Y015
+
+@_typing.final
+class ApprovalDecision(_message.Message):
+    """ApprovalDecision is what a human has decided on a call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_EDITED_FIELD_NUMBER: _builtins.int
+    decision: Global___Decision.ValueType
+    """The decision."""
+    decided_by: _builtins.str
+    """Approval.decided_by."""
+    arguments_edited: _builtins.bool
+    """Whether the decision gave arguments to run with instead of the model's."""
+    @_builtins.property
+    def decide_time(self) -> _timestamp_pb2.Timestamp:
+        """Approval.decide_time."""
+
+    def __init__(
+        self,
+        *,
+        decision: Global___Decision.ValueType = ...,
+        decided_by: _builtins.str = ...,
+        decide_time: _timestamp_pb2.Timestamp | None = ...,
+        arguments_edited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_edited", b"arguments_edited", "decide_time", b"decide_time", "decided_by", b"decided_by", "decision", b"decision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalDecision: _TypeAlias = ApprovalDecision  # noqa: Y015
 
 @_typing.final
 class Approval(_message.Message):
