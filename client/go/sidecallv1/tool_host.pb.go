@@ -302,7 +302,7 @@ type AttachResponse_Heartbeat struct {
 }
 
 type AttachResponse_Draining struct {
-	// The sidecar shuts down and sends no more calls.
+	// No more calls come: the host asked for that, or the sidecar shuts down.
 	Draining *HostDraining `protobuf:"bytes,5,opt,name=draining,proto3,oneof"`
 }
 
@@ -676,7 +676,8 @@ type HostResult struct {
 	Value isHostResult_Value `protobuf_oneof:"value"`
 	// Absent or code 0: the function returned. Otherwise why it did not: the code and
 	// message of an error that is meant for the model, or UNKNOWN with a message that says
-	// no more than that it failed: exceptions' texts may hold secrets.
+	// no more than that it failed: exceptions' texts may hold secrets. INVALID_ARGUMENT with
+	// execution_state NOT_STARTED: the function does not take such arguments.
 	Status *status.Status `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
 	// How far a failed call got. Default: COMPLETED, the function itself failed.
 	ExecutionState ExecutionState `protobuf:"varint,6,opt,name=execution_state,json=executionState,proto3,enum=sidecall.v1.ExecutionState" json:"execution_state,omitempty"`
@@ -1051,10 +1052,11 @@ func (*HostDrain) Descriptor() ([]byte, []int) {
 	return file_sidecall_v1_tool_host_proto_rawDescGZIP(), []int{11}
 }
 
-// HostDraining says that the sidecar shuts down.
+// HostDraining says that no more calls come.
 type HostDraining struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Time after which the sidecar ends the stream.
+	// Time after which the sidecar ends the stream, where it shuts down. Absent: the host
+	// asked for it and may take its time.
 	Timeout       *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -41,8 +41,9 @@ type ToolHostServiceClient interface {
 	// sidecar's. Several hosts may offer one tool, with one description: that of the host that
 	// attached last is in force. A call goes to the host with the most free slots.
 	//
-	// Drain of a host: it sends `drain`, gets no more calls, answers those that it has and
-	// half-closes; the RPC ends OK. Drain of the sidecar: it sends `draining`; the host
+	// Drain of a host: it sends `drain`; the sidecar answers with `draining`, after which no
+	// call comes; the host answers the calls that it has and half-closes, not before
+	// `draining`; the RPC ends OK. Drain of the sidecar: it sends `draining`; the host
 	// answers what it has and half-closes, and attaches again later, or elsewhere.
 	//
 	// A host that disappears (its connection breaks, it is silent for
@@ -107,8 +108,9 @@ type ToolHostServiceServer interface {
 	// sidecar's. Several hosts may offer one tool, with one description: that of the host that
 	// attached last is in force. A call goes to the host with the most free slots.
 	//
-	// Drain of a host: it sends `drain`, gets no more calls, answers those that it has and
-	// half-closes; the RPC ends OK. Drain of the sidecar: it sends `draining`; the host
+	// Drain of a host: it sends `drain`; the sidecar answers with `draining`, after which no
+	// call comes; the host answers the calls that it has and half-closes, not before
+	// `draining`; the RPC ends OK. Drain of the sidecar: it sends `draining`; the host
 	// answers what it has and half-closes, and attaches again later, or elsewhere.
 	//
 	// A host that disappears (its connection breaks, it is silent for

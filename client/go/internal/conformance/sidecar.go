@@ -62,7 +62,7 @@ func errorOf(err error) object {
 	)
 	switch {
 	case errors.As(err, &hook):
-		told["kind"] = "hook"
+		told["kind"], told["message"] = "hook", hook.Err.Error()
 	case errors.As(err, &failed):
 		told["kind"] = "sidecar"
 		told["code"] = sidecall.CodeName(failed.Code)
