@@ -6,7 +6,7 @@ RUN = .venv/bin
 DEV = .venv-dev/bin
 GEN = .venv-gen/bin
 
-.PHONY: help demo test check fmt bench gen lock clean
+.PHONY: help demo test conformance check fmt bench gen lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: .venv/.ready ## Watch one chat turn's tool calls run in parallel through a
 
 test: .venv-dev/.ready .venv-gen/.ready ## Run all tests
 	@$(DEV)/python -m pytest $(PYTEST_ARGS)
+
+conformance: .venv-dev/.ready .venv-gen/.ready ## Prove that the clients of all languages behave alike
+	@$(DEV)/python -m tests.conformance $(CONFORMANCE_ARGS)
 
 check: .venv-dev/.ready .venv-gen/.ready ## Format, lint, types and protos
 	$(DEV)/ruff format --check .
@@ -40,7 +43,7 @@ fmt: .venv-dev/.ready ## Format all code
 bench: .venv-dev/.ready ## Measure against bare gather and a gRPC echo, in one run
 	@$(DEV)/python -m benchmarks
 
-gen: .venv-gen/.ready ## Make the Python stubs from the protos
+gen: .venv-gen/.ready ## Make the stubs from the protos that are committed: Python and Go
 	PATH="$(CURDIR)/$(GEN):$$PATH" $(GEN)/python scripts/gen.py
 
 lock: .venv-dev/.ready ## Compile the hashed requirement files from pyproject.toml

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -19,9 +20,10 @@ from sidecall_server.config import Settings
 from sidecall_server.core.defaults import Limits
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-TOOLS, CALLS, CHAT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TOOLS, CALLS, CHAT, HOST = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 (OUTPUT,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
 _LONGEST_S = 100
+_APPLE = '{"product": "apple"}'
 
 
 @pytest.fixture
@@ -69,6 +71,26 @@ async def test_the_chat_loop_answers(endpoint: str) -> None:
             OPENAI_BASE_URL=model.base_url,
         )
     assert printed == "Together 1.0 euros.\n"
+
+
+def test_the_application_offers_its_function(endpoint: str) -> None:
+    environment = {**os.environ, "SIDECALL_ENDPOINT": endpoint}
+    with subprocess.Popen([sys.executable, "-c", HOST], env=environment) as host:  # noqa: S603
+        try:
+            shown = ""
+            deadline = time.monotonic() + _LONGEST_S
+            while shown != "12\n" and time.monotonic() < deadline:
+                done = subprocess.run(  # noqa: S603  the README's own tool
+                    [sys.executable, "-m", "sidecall_server", "call", "count_stock", _APPLE],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    env=environment,
+                )
+                shown = done.stdout
+        finally:
+            host.terminate()
+    assert (shown, host.returncode) == ("12\n", 0)
 
 
 def test_buf_curl_calls_a_tool(start_process: Callable[..., SidecarProcess], folder: Path) -> None:
