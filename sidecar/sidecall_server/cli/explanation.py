@@ -4,7 +4,6 @@ Pure: results and their schedule go in, lines come out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -12,8 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from sidecall import BatchResults
-from sidecall.v1.execution_pb2 import BlockCause, CriticalStep, Schedule, ToolResult
+from sidecall.v1.execution_pb2 import CriticalStep, Schedule, ToolResult
 from sidecall_server.cli import results as shown
+from sidecall_server.cli.causes import CAUSES, cause_name, timing_field
 from sidecall_server.cli.output import clip, counted
 from sidecall_server.cli.waterfall import seconds
 
@@ -30,40 +30,9 @@ _LANE_AND_REFERENCE = (
 _CRITICAL = "bold"
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Something that calls wait for.
-
-    Attributes:
-        meaning: What it is, after "blocked on".
-        remedy: What would have made the longest wait shorter; `{tool}` is the tool's name.
-    """
-
-    meaning: str
-    remedy: str
-
-
-CAUSES: Mapping[str, Cause] = {
-    "reference": Cause("another call's result", "only that call could be faster"),
-    "order": Cause("its turn", "--mode parallel lets calls run side by side"),
-    "seal": Cause("the end of the model's turn", "effects: read_only lets {tool} start before it"),
-    "lane": Cause("its lane", "a lane of {tool} with more keys lets more calls run side by side"),
-    "tool_limit": Cause("its tool's limit", "raise max_concurrency of {tool}"),
-    "group_limit": Cause(
-        "a shared limit", "raise max_concurrency of the limits of {tool}, or threads, processes"
-    ),
-    "rate": Cause("a rate", "raise rate of {tool} or of its limits, or the burst"),
-    "batch_limit": Cause("the batch's limit", "raise max_concurrency of the batch"),
-    "global_limit": Cause("the sidecar's limit", "raise max_concurrency of the sidecar"),
-    "backoff": Cause("a retry's backoff", "lower backoff in retry of {tool}"),
-    "same_call": Cause("the same call", "coalesce: false runs each call of {tool}"),
-}
-"""By the name that the contract's CallTiming has for the cause."""
-
-
 def blocked_ns(result: ToolResult) -> dict[str, int]:
     """Time in nanoseconds that a call was blocked, for the causes that occurred."""
-    times = {name: getattr(result.timing, f"blocked_on_{name}_ns") for name in CAUSES}
+    times = {name: getattr(result.timing, timing_field(name)) for name in CAUSES}
     return {name: time_ns for name, time_ns in times.items() if time_ns}
 
 
@@ -88,22 +57,13 @@ def _schedule_json(schedule: Schedule) -> dict[str, Any]:
         "critical_path": [
             {
                 "index": step.index,
-                "cause": _name(step.cause),
+                "cause": cause_name(step.cause),
                 "waiting_s": step.waiting_ns / 1e9,
                 "running_s": step.running_ns / 1e9,
             }
             for step in schedule.critical_path
         ],
     }
-
-
-def _name(cause: BlockCause.ValueType) -> str | None:
-    """Name of a cause; None for none."""
-    if cause == BlockCause.BLOCK_CAUSE_UNSPECIFIED:
-        return None
-    if cause not in BlockCause.values():
-        return str(cause)
-    return BlockCause.Name(cause).removeprefix("BLOCK_CAUSE_").lower()
 
 
 def explain(done: BatchResults) -> Iterator[Text]:
@@ -172,7 +132,7 @@ def _path(labels: _Labels, steps: Sequence[CriticalStep]) -> Iterator[Text]:
     for number, step in enumerate(steps[hidden:], hidden):
         line = f"  {labels[step.index]}  ran {seconds(step.running_ns)}"
         if number:
-            name = _name(step.cause) or "no known cause"
+            name = cause_name(step.cause) or "no known cause"
             why = CAUSES[name].meaning if name in CAUSES else name
             before = steps[number - 1].index + 1
             line += f", {seconds(step.waiting_ns)} after @{before} ended ({why})"

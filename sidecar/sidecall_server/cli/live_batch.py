@@ -12,25 +12,13 @@ from rich.text import Text
 from sidecall import AsyncClient, BatchResults, ToolCall, ToolResult, is_ok
 from sidecall._requests import ExecuteOptions
 from sidecall.v1.execution_pb2 import BlockCause
-from sidecall.v1.tool_service_pb2 import BatchEvent, CallProgress
+from sidecall.v1.tool_service_pb2 import BatchEvent, CallProgress, CallQueued
+from sidecall_server.cli.causes import CAUSES, cause_name
 from sidecall_server.cli.output import clip, plain_table
 from sidecall_server.cli.results import state_in_words, waits_for_approval
 
 _MAX_ROWS = 30
 _REDRAWS_PER_S = 12.0
-_CAUSES = {
-    BlockCause.BLOCK_CAUSE_REFERENCE: "waits for",
-    BlockCause.BLOCK_CAUSE_ORDER: "waits for its turn",
-    BlockCause.BLOCK_CAUSE_SEAL: "waits for the seal",
-    BlockCause.BLOCK_CAUSE_LANE: "waits for its lane",
-    BlockCause.BLOCK_CAUSE_TOOL_LIMIT: "waits for its tool's limit",
-    BlockCause.BLOCK_CAUSE_GROUP_LIMIT: "waits for a shared limit",
-    BlockCause.BLOCK_CAUSE_RATE: "waits for a rate",
-    BlockCause.BLOCK_CAUSE_BATCH_LIMIT: "waits for the batch's limit",
-    BlockCause.BLOCK_CAUSE_GLOBAL_LIMIT: "waits for the sidecar's limit",
-    BlockCause.BLOCK_CAUSE_BACKOFF: "waits to be tried again",
-    BlockCause.BLOCK_CAUSE_SAME_CALL: "waits for the same call",
-}
 
 
 @dataclass(slots=True)
@@ -74,9 +62,7 @@ class BatchView:
             case "queued":
                 queued = event.queued
                 view = self.calls[queued.index]
-                others = ", ".join(f"@{index + 1}" for index in queued.waiting_for)
-                view.state = f"{_CAUSES.get(queued.cause, 'waits')} {others}".rstrip()
-                view.style = "cyan"
+                view.state, view.style = _waiting(queued), "cyan"
             case "started":
                 view = self.calls[event.started.index]
                 attempt = event.started.attempt
@@ -129,6 +115,14 @@ class BatchView:
             for position, view in shown
         ]
         return plain_table(("", "call", "state", "ran", ""), rows)
+
+
+def _waiting(queued: CallQueued) -> str:
+    others = ", ".join(f"@{index + 1}" for index in queued.waiting_for)
+    if others and queued.cause == BlockCause.BLOCK_CAUSE_REFERENCE:
+        return f"waits for {others}"
+    cause = CAUSES.get(cause_name(queued.cause) or "")
+    return f"{cause.waiting if cause else 'waits'} {others}".rstrip()
 
 
 def _position(item: tuple[int, CallView]) -> int:

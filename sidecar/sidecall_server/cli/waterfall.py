@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sidecall import is_ok
 from sidecall.v1.execution_pb2 import CallTiming, ExecutionState, ToolResult
+from sidecall_server.cli.causes import CAUSES, timing_field
 from sidecall_server.cli.output import clip
 from sidecall_server.cli.results import state_in_words, waits_for_approval
 
@@ -55,17 +56,8 @@ UNCERTAIN = Phase("running, end unknown", "?", "█", "magenta")
 QUEUED = Phase("queued", ".", "·", "bright_black")
 KEPT = Phase("kept from an earlier send", "k", "▒", "green")
 BLOCKED = {
-    "blocked_on_reference_ns": Phase("waits for another call's result", "r", "┄", "cyan"),
-    "blocked_on_order_ns": Phase("waits for its turn", "o", "╌", "blue"),
-    "blocked_on_seal_ns": Phase("waits for the end of the model's turn", "s", "┈", "yellow"),
-    "blocked_on_lane_ns": Phase("waits for its lane", "l", "▒", "blue"),
-    "blocked_on_same_call_ns": Phase("waits for the same call", "c", "▒", "cyan"),
-    "blocked_on_tool_limit_ns": Phase("waits for its tool's limit", "t", "▒", "yellow"),
-    "blocked_on_group_limit_ns": Phase("waits for a shared limit", "g", "▒", "magenta"),
-    "blocked_on_rate_ns": Phase("waits for a rate", "p", "░", "yellow"),
-    "blocked_on_batch_limit_ns": Phase("waits for the batch's limit", "b", "░", "cyan"),
-    "blocked_on_global_limit_ns": Phase("waits for the sidecar's limit", "w", "░", "red"),
-    "blocked_on_backoff_ns": Phase("waits to be tried again", "a", "┈", "magenta"),
+    timing_field(name): Phase(cause.waiting, cause.letter, cause.block, cause.style)
+    for name, cause in CAUSES.items()
 }
 """Fields of the contract's CallTiming, in the order in which they come to pass."""
 

@@ -6,7 +6,8 @@ from tests.unit.cli.test_waterfall import MS, made
 
 from sidecall import BatchResults
 from sidecall.v1.execution_pb2 import BlockCause, CallTiming, CriticalStep, Schedule
-from sidecall_server.cli.explanation import CAUSES, as_json, draw, explain
+from sidecall_server.cli.causes import CAUSES
+from sidecall_server.cli.explanation import as_json, draw, explain
 
 
 def step(index: int, waiting_ms: int, running_ms: int, cause: str = "UNSPECIFIED") -> CriticalStep:
