@@ -8,6 +8,7 @@ export const DEFAULT_ENDPOINT = "127.0.0.1:50071";
 export const DEFAULT_MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 const ENDPOINT_VARIABLE = "SIDECALL_ENDPOINT";
 const MAX_MESSAGE_VARIABLE = "SIDECALL_MAX_INBOUND_MESSAGE_BYTES";
+const MIN_KEEPALIVE_MS = 10_000;
 const NEAR = ["unix:", "127.", "localhost:", "[::1]:"];
 
 /** A token, or what gives the one in force; it is asked before each RPC. */
@@ -127,6 +128,11 @@ function channelOptions(
   options: ConnectionOptions,
   maxMessageBytes: number,
 ): ChannelOptions {
+  const { keepaliveMs } = options;
+  // A sidecar ends connections that probe it more often.
+  if (keepaliveMs !== undefined && !(keepaliveMs >= MIN_KEEPALIVE_MS)) {
+    throw new RangeError(`keepaliveMs must be at least ${MIN_KEEPALIVE_MS}, not ${keepaliveMs}`);
+  }
   const serverName =
     options.tls && "serverName" in options.tls ? options.tls.serverName : undefined;
   return {
@@ -141,7 +147,7 @@ function channelOptions(
     ...(target.startsWith("unix:") && { "grpc.default_authority": "localhost" }),
     ...(NEAR.some((prefix) => target.startsWith(prefix)) && { "grpc.enable_http_proxy": 0 }),
     ...(serverName !== undefined && { "grpc.ssl_target_name_override": serverName }),
-    ...(options.keepaliveMs !== undefined && { "grpc.keepalive_time_ms": options.keepaliveMs }),
+    ...(keepaliveMs !== undefined && { "grpc.keepalive_time_ms": keepaliveMs }),
   };
 }
 

@@ -108,14 +108,20 @@ function fieldsOf(options: BatchOptions): Partial<Omit<StreamStart, keyof Messag
   return {
     ...(options.mode && { mode: modeNumber(options.mode) }),
     ...(options.onFailure && { onFailure: policyNumber(options.onFailure) }),
-    maxConcurrency: options.maxConcurrency ?? 0,
+    maxConcurrency: checkedCount("maxConcurrency", options.maxConcurrency),
     ...(timeoutMs !== undefined && { timeout: toDuration(timeoutMs) }),
     requestId: options.requestId ?? "",
     sessionId: options.sessionId ?? "",
     context: { ...options.context },
-    maxResponseBytes: BigInt(options.maxResponseBytes ?? 0),
+    maxResponseBytes: BigInt(checkedCount("maxResponseBytes", options.maxResponseBytes)),
     disableReferences: options.disableReferences ?? false,
     approvals: [...(options.approvals ?? [])],
     sentToInstance: options.sentToInstance ?? "",
   };
+}
+
+function checkedCount(name: string, value = 0): number {
+  if (!Number.isSafeInteger(value))
+    throw new RangeError(`${name} must be an integer, not ${value}`);
+  return value;
 }
