@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -82,6 +83,7 @@ class Bench:
 
     Attributes:
         log: What the tools do.
+        sidecar: Address of the sidecar itself.
         proxy: Where clients connect.
         certificates: Files for clients that use TLS; None where this machine cannot make any.
     """
@@ -90,7 +92,7 @@ class Bench:
         self.log = ToolLog(folder / "tools.jsonl")
         self.certificates = Certificates.make(folder)
         self._folder = folder
-        self._address = free_address()
+        self.sidecar = free_address()
         self._sidecar: SidecarProcess
         self._resources = AsyncExitStack()
         self.proxy: RecordingProxy
@@ -102,7 +104,7 @@ class Bench:
             tls = self.certificates.server_credentials() if self.certificates else None
             socket_path = str(self._folder / "proxy.sock")
             self.proxy = await resources.enter_async_context(
-                RecordingProxy(self._address, socket_path, self.restart, tls)
+                RecordingProxy(self.sidecar, socket_path, self.restart, tls)
             )
             self._resources = resources.pop_all()
         return self
@@ -110,8 +112,11 @@ class Bench:
     async def __aexit__(self, *_: object) -> None:
         await self._resources.aclose()
 
-    async def restart(self) -> None:
-        """Kills the sidecar and starts it again at the same address."""
+    async def restart(self, *, drain: bool = False) -> None:
+        """Kills or drains the sidecar and starts it again at the same address."""
+        if drain:
+            self._sidecar.signal(signal.SIGTERM)
+            await self._sidecar.ended()
         await asyncio.to_thread(self._sidecar.kill)
         await asyncio.to_thread(self._start)
 
@@ -123,6 +128,8 @@ class Bench:
         self._sidecar.kill()  # the one that runs by then
 
     def _start(self) -> None:
-        sidecar = SidecarProcess(self._address, self._folder / "sidecar.log", tools=str(_TOOLS))
+        # A third of the silence lies between heartbeats, of which a case waits for one.
+        settings = {"tools": _TOOLS, "host_silence_timeout": "9s"}
+        sidecar = SidecarProcess(self.sidecar, self._folder / "sidecar.log", **settings)
         sidecar._environ["CONFORMANCE_LOG"] = str(self.log.path)
         self._sidecar = sidecar.__enter__()

@@ -20,7 +20,7 @@ _MEMBERS = {
 _EXPECTED = {
     "chat": {"runs", "sidecar", "executed", "cancelled", "rpcs"},
     "batch": {"steps", "sidecar", "executed", "rpcs"},
-    "host": {"steps", "log", "sidecar"},
+    "host": {"attach"},
 }
 
 

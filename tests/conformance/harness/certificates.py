@@ -8,7 +8,18 @@ from typing import Self
 
 import grpc
 
-_NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+_CONFIGURATION = """\
+[req]
+distinguished_name = name
+[name]
+[authority]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign
+[leaf]
+basicConstraints = critical, CA:FALSE
+extendedKeyUsage = serverAuth, clientAuth
+subjectAltName = DNS:localhost, IP:127.0.0.1
+"""
 _DAYS = "2"
 
 
@@ -30,14 +41,18 @@ class Certificates:
         openssl = shutil.which("openssl")
         if openssl is None:
             return None
-        ca, ca_key = folder / "ca.pem", folder / "ca.key"
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", _DAYS)
-        made = (*key, "-keyout", str(ca_key), "-out", str(ca))
-        _run(openssl, "req", "-x509", "-subj", "/CN=conformance", *made)
-        for name in ("server", "client"):
+        configuration = folder / "openssl.cnf"
+        configuration.write_text(_CONFIGURATION)
+        new = ("req", "-x509", "-config", str(configuration), "-nodes", "-days", _DAYS)
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+        signed = ("-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key"))
+        for name in ("ca", "server", "client"):
             files = ("-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem"))
-            signed = ("-CA", str(ca), "-CAkey", str(ca_key), "-addext", _NAMES)
-            _run(openssl, "req", "-x509", "-subj", f"/CN={name}", *signed, *key, *files)
+            kind = (
+                ("-extensions", "authority") if name == "ca" else ("-extensions", "leaf", *signed)
+            )
+            _run(openssl, *new, *key, *files, *kind, "-subj", f"/CN=conformance {name}")
+        ca = folder / "ca.pem"
         return cls(ca, folder)
 
     def server_credentials(self) -> grpc.ServerCredentials:

@@ -50,7 +50,7 @@ async def play_chat(case: Case, way: Way, bench: Bench, runner: Runner) -> Outco
     bench.log.begin()
     bench.proxy.begin(Fault(**fault) for fault in case.data.get("faults", ()))
     async with AsyncExitStack() as resources:
-        transcript = Transcript(case.data.get("model", ()), way, bench.log)
+        transcript = Transcript(case.data.get("model", ()), way, bench)
         model = await resources.enter_async_context(ScriptedModel(transcript.turns))
         signals = asyncio.create_task(_signal(case.data.get("signals", ()), bench, runner))
         try:

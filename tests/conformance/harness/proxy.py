@@ -94,6 +94,10 @@ class RecordingProxy(grpc.GenericRpcHandler):
         """Cuts all connections."""
         self._cuttable.cut()
 
+    def messages_sent(self) -> int:
+        """How many messages have come on streamed turns of the case."""
+        return sum(len(rpc.messages) for rpc in self.rpcs if rpc.method == "StreamBatch")
+
     async def until_idle(self) -> None:
         """Waits until no RPC of the case is open.
 

@@ -31,6 +31,8 @@ def compare_recorded(case: Case, way: Way, actual: Mapping[str, Any]) -> Iterabl
 
 def write_recording(case: Case, outcomes: Iterable[Outcome]) -> None:
     """Writes what came of a case as what is expected of it from now on."""
+    if case.kind == "host":
+        return
     by_way = {outcome.way: outcome.recorded for outcome in outcomes}
     parts = {part for recorded in by_way.values() for part in recorded}
     written = {part: _merged(case, part, by_way) for part in sorted(parts)}

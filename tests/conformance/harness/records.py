@@ -21,6 +21,7 @@ _MINTED = {
 }
 _LONG = 4000
 _SHOWN = 80
+_RPC_FAILURE = re.compile(r"failed \(([A-Z_]+): .*\)\. (?=This call)")
 _FAILURE_ID = re.compile(r"\(id [0-9a-f]{8}\)")
 
 Json = dict[str, Any]
@@ -79,11 +80,11 @@ class _Numbers:
 def comparable(value: Any) -> Any:
     """A copy that is equal from run to run, and short.
 
-    The random ids under which the sidecar logs errors of tools are left out, and of a very
-    long text the most.
+    The random ids under which the sidecar logs errors of tools are left out, what a gRPC
+    library says of a lost connection, and of a very long text the most.
     """
     if isinstance(value, str):
-        plain = _FAILURE_ID.sub("(id ...)", value)
+        plain = _RPC_FAILURE.sub(r"failed (\1: ...). ", _FAILURE_ID.sub("(id ...)", value))
         if len(plain) <= _LONG:
             return plain
         digest = hashlib.sha256(plain.encode()).hexdigest()[:16]

@@ -10,13 +10,14 @@ from tests.conformance.harness.batch_play import play_batches
 from tests.conformance.harness.bench import Bench
 from tests.conformance.harness.cases import Case, Way
 from tests.conformance.harness.chat_play import play_chat
+from tests.conformance.harness.host_play import play_host
 from tests.conformance.harness.languages import BuildError, Language
 from tests.conformance.harness.outcomes import Outcome, Report
 from tests.conformance.harness.runner import Runner, RunnerError
 
 from sidecall import __version__
 
-_PLAYS = {"chat": play_chat, "batch": play_batches}
+_PLAYS = {"chat": play_chat, "batch": play_batches, "host": play_host}
 
 
 async def run_language(

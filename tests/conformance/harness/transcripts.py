@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from tests.conformance.harness.bench import ToolLog
+from tests.conformance.harness.bench import Bench, until
 from tests.conformance.harness.cases import CaseError, Way
 
 from sidecall.scripted import ScriptedCall, ScriptedTurn
@@ -30,17 +30,17 @@ class Transcript:
         problems: What it waited for in vain.
     """
 
-    def __init__(self, model: Iterable[Mapping[str, Any]], way: Way, log: ToolLog) -> None:
+    def __init__(self, model: Iterable[Mapping[str, Any]], way: Way, bench: Bench) -> None:
         """Reads a transcript.
 
         Args:
             model: What the case says.
             way: The way in which it is run.
-            log: What the tools do.
+            bench: Where tools and requests are seen.
         """
         self.problems: list[str] = []
         self._way = way
-        self._log = log
+        self._bench = bench
         self.turns = [self._turn(entry) for entry in model]
 
     def _turn(self, entry: Mapping[str, Any]) -> ScriptedTurn:
@@ -58,20 +58,25 @@ class Transcript:
         number_held = _for_api(hold["before_chunk"], self._way)
 
         async def before_chunk(number: int) -> None:
-            if number != number_held:
-                return
-            if "until_started" not in hold:
-                # Until the client hangs up, unless it is only a pause.
-                await asyncio.sleep(hold["pause_ms"] / 1000 if "pause_ms" in hold else _EVER_S)
-                return
-            try:
-                await self._log.until(hold["until_started"])
-            except TimeoutError:
-                self.problems.append(f"{hold['until_started']} did not start in time")
-            for name in hold.get("then_release", ()):
-                self._log.release(name)
+            if number == number_held:
+                try:
+                    await self._until(hold)
+                except TimeoutError:
+                    self.problems.append(f"the model waited in vain: {hold}")
+                for name in hold.get("then_release", ()):
+                    self._bench.log.release(name)
 
         return before_chunk
+
+    async def _until(self, hold: Mapping[str, Any]) -> None:
+        if "until_started" in hold:
+            await self._bench.log.until(hold["until_started"])
+        elif "until_sent" in hold:
+            # No client sends calls of a turn early unless it is told to.
+            if self._way.early_start:
+                await until(lambda: self._bench.proxy.messages_sent() >= hold["until_sent"])
+        else:
+            await asyncio.sleep(hold["pause_ms"] / 1000 if "pause_ms" in hold else _EVER_S)
 
 
 def _for_api(value: Any, way: Way) -> Any:

@@ -21,14 +21,19 @@ class HookError(Exception):
 
 def client_of(where: Json) -> AsyncClient:
     """Makes the client of a request's `sidecar`."""
+    return AsyncClient(**connection_of(where))
+
+
+def connection_of(where: Json) -> Json:
+    """How a client or a host reaches a request's `sidecar`."""
     tls = where.get("tls")
-    return AsyncClient(
-        where.get("endpoint"),
-        token=where.get("token"),
-        metadata=tuple(where.get("metadata", {}).items()),
-        max_message_bytes=where.get("max_message_bytes"),
-        credentials=None if tls is None else _credentials(tls),
-    )
+    return {
+        "endpoint": where.get("endpoint"),
+        "token": where.get("token"),
+        "metadata": tuple(where.get("metadata", {}).items()),
+        "max_message_bytes": where.get("max_message_bytes"),
+        "credentials": None if tls is None else _credentials(tls),
+    }
 
 
 def _credentials(tls: Json) -> grpc.ChannelCredentials:
