@@ -312,11 +312,11 @@ async def test_a_sidecar_that_does_not_answer_ends_the_turn_in_time(
 async def test_a_slow_hook_is_not_taken_for_a_silent_sidecar(
     start_chat: StartChat, early: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecall.chat.early._ANSWER_S", 0.01)
+    monkeypatch.setattr("sidecall.chat.early._ANSWER_S", 1.0)
 
     async def slow(event: ChatEvent) -> None:
         if isinstance(event, CallStarted):
-            await asyncio.sleep(0.1)  # longer than the calls and the answer may take
+            await asyncio.sleep(1.3)  # longer than the calls and the answer may take
 
     chat = await start_chat(
         ScriptedTurn(calls=[ROME]), summarise, hooks=slow, batch_timeout="1ms", **early
