@@ -57,7 +57,7 @@ func (o *BatchOptions) request(calls []*ToolCall) *sidecallv1.ExecuteBatchReques
 		Calls:             calls,
 		Mode:              o.Mode,
 		OnFailure:         o.OnFailure,
-		MaxConcurrency:    int32(o.MaxConcurrency), // #nosec G115 -- the sidecar bounds it
+		MaxConcurrency:    int32(o.MaxConcurrency),
 		Timeout:           durationOf(o.Timeout),
 		RequestId:         o.RequestID,
 		SentToInstance:    o.SentToInstance,
@@ -73,7 +73,7 @@ func (o *BatchOptions) start() *sidecallv1.StreamStart {
 	return &sidecallv1.StreamStart{
 		Mode:              o.Mode,
 		OnFailure:         o.OnFailure,
-		MaxConcurrency:    int32(o.MaxConcurrency), // #nosec G115 -- the sidecar bounds it
+		MaxConcurrency:    int32(o.MaxConcurrency),
 		Timeout:           durationOf(o.Timeout),
 		RequestId:         o.RequestID,
 		SentToInstance:    o.SentToInstance,

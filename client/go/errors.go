@@ -66,7 +66,7 @@ func (e *Error) IsTransient() bool { return e.Code == codes.Unavailable || e.Ret
 
 // CodeName returns the canonical name of a status code, such as "NOT_FOUND".
 func CodeName(c codes.Code) string {
-	if name, ok := code.Code_name[int32(c)]; ok { // #nosec G115 -- codes are small
+	if name, ok := code.Code_name[int32(c)]; ok {
 		return name
 	}
 	return fmt.Sprintf("CODE_%d", uint32(c))
@@ -99,7 +99,7 @@ func fromStatus(s *rpcstatus.Status) *Error {
 	}
 	reason := reasonIn(s)
 	return &Error{
-		Code:       codes.Code(s.GetCode()), // #nosec G115 -- codes are small
+		Code:       codes.Code(s.GetCode()),
 		Reason:     reason,
 		Message:    message,
 		RetryAfter: retryDelayIn(s),

@@ -20,7 +20,7 @@ func IsOK(result *ToolResult) bool { return CodeOf(result) == codes.OK }
 
 // CodeOf returns the status code of a call.
 func CodeOf(result *ToolResult) codes.Code {
-	return codes.Code(result.GetStatus().GetCode()) // #nosec G115 -- codes are small
+	return codes.Code(result.GetStatus().GetCode())
 }
 
 // ReasonOf returns why a call failed; empty where it is OK or no reason was given.

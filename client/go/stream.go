@@ -125,7 +125,7 @@ func (s *BatchStream) Send(index int, call *ToolCall) error {
 		return fmt.Errorf("call %d: %w", index, ErrTurnEnded)
 	}
 	s.sent[index] = true
-	message := &sidecallv1.StreamCall{Index: int32(index), Call: call} // #nosec G115 -- few calls
+	message := &sidecallv1.StreamCall{Index: int32(index), Call: call}
 	return s.write(&sidecallv1.StreamBatchRequest{
 		Message: &sidecallv1.StreamBatchRequest_Call{Call: message},
 	})
@@ -140,7 +140,7 @@ func (s *BatchStream) Seal() error {
 		return ErrTurnEnded
 	}
 	s.sealed = true
-	message := &sidecallv1.StreamSeal{CallCount: int32(len(s.sent))} // #nosec G115 -- few calls
+	message := &sidecallv1.StreamSeal{CallCount: int32(len(s.sent))}
 	return s.write(&sidecallv1.StreamBatchRequest{
 		Message: &sidecallv1.StreamBatchRequest_Seal{Seal: message},
 	})
@@ -160,7 +160,7 @@ func (s *BatchStream) Cancel(index int) error {
 	if s.halfClosed {
 		return ErrTurnEnded
 	}
-	message := &sidecallv1.StreamCancel{Index: int32(index)} // #nosec G115 -- few calls
+	message := &sidecallv1.StreamCancel{Index: int32(index)}
 	return s.write(&sidecallv1.StreamBatchRequest{
 		Message: &sidecallv1.StreamBatchRequest_Cancel{Cancel: message},
 	})

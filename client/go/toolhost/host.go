@@ -67,7 +67,7 @@ func New(client *sidecall.Client, tools []*Tool, options *Options) (*Host, error
 	}
 	offer := &sidecallv1.HostAttach{
 		HostName:        chosen.Name,
-		MaxConcurrency:  int32(chosen.MaxConcurrency), // #nosec G115 -- checked
+		MaxConcurrency:  int32(chosen.MaxConcurrency),
 		UserAgent:       "sidecall-go/" + sidecall.Version,
 		MaxMessageBytes: int64(client.MaxMessageBytes()),
 	}

@@ -62,7 +62,7 @@ func returned(value any) (*sidecallv1.HostResult, error) {
 
 func failed(code codes.Code, message string, state sidecallv1.ExecutionState) *sidecallv1.HostResult {
 	return &sidecallv1.HostResult{
-		// #nosec G115 -- codes are small
+
 		Status:         &rpcstatus.Status{Code: int32(code), Message: validText(message)},
 		ExecutionState: state,
 	}

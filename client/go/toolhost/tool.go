@@ -152,12 +152,12 @@ func inputSchema[Args any](given any) (string, error) {
 
 func (l *Limits) message() *sidecallv1.ToolLimits {
 	message := &sidecallv1.ToolLimits{
-		MaxConcurrency: int32(l.MaxConcurrency), // #nosec G115 -- the sidecar bounds it
-		MaxQueue:       int32(l.MaxQueue),       // #nosec G115 -- the sidecar bounds it
+		MaxConcurrency: int32(l.MaxConcurrency),
+		MaxQueue:       int32(l.MaxQueue),
 		Timeout:        durationOf(l.Timeout),
 		QueueTimeout:   durationOf(l.QueueTimeout),
 		Groups:         l.Groups,
-		MaxAttempts:    int32(l.MaxAttempts), // #nosec G115 -- the sidecar bounds it
+		MaxAttempts:    int32(l.MaxAttempts),
 		CacheTtl:       durationOf(l.CacheTTL),
 		MaxResultBytes: l.MaxResultBytes,
 	}

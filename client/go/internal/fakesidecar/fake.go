@@ -120,7 +120,7 @@ func Refusal(code codes.Code, reason string, retryAfterMS int64) error {
 	made, err := status.New(code, "refused").WithDetails(info)
 	if err == nil && retryAfterMS >= 0 {
 		made, err = made.WithDetails(&errdetails.RetryInfo{
-			RetryDelay: &durationpb.Duration{Nanos: int32(retryAfterMS * 1e6)}, // #nosec G115 -- small
+			RetryDelay: &durationpb.Duration{Nanos: int32(retryAfterMS * 1e6)},
 		})
 	}
 	if err != nil {
