@@ -37,15 +37,55 @@ export function onAbort(
   callback: (reason: Error) => void,
 ): () => void {
   if (!signal) return () => undefined;
-  const abort = (): void => {
+  if (signal.aborted) {
     callback(reasonOf(signal));
-  };
-  if (signal.aborted) abort();
-  else signal.addEventListener("abort", abort, { once: true });
+    return () => undefined;
+  }
+  const waiting = waitingFor.get(signal) ?? new Waiting(signal);
+  waitingFor.set(signal, waiting);
+  const entry = { callback };
+  waiting.add(entry);
   return () => {
-    signal.removeEventListener("abort", abort);
+    waiting.delete(entry);
   };
 }
+
+interface Entry {
+  readonly callback: (reason: Error) => void;
+}
+
+/**
+ * Who waits for one signal. It has one listener however many they are: Node.js warns of more
+ * than ten, and one signal may end hundreds of RPCs.
+ */
+class Waiting {
+  readonly #entries = new Set<Entry>();
+  readonly #signal: AbortSignal;
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+  }
+
+  add(entry: Entry): void {
+    if (this.#entries.size === 0) this.#signal.addEventListener("abort", this.#tell);
+    this.#entries.add(entry);
+  }
+
+  delete(entry: Entry): void {
+    if (this.#entries.delete(entry) && this.#entries.size === 0) {
+      this.#signal.removeEventListener("abort", this.#tell);
+    }
+  }
+
+  readonly #tell = (): void => {
+    for (const entry of [...this.#entries]) {
+      this.delete(entry);
+      entry.callback(reasonOf(this.#signal));
+    }
+  };
+}
+
+const waitingFor = new WeakMap<AbortSignal, Waiting>();
 
 /** Why a signal was aborted; an error in any case. */
 export function reasonOf(signal: AbortSignal): Error {

@@ -104,6 +104,21 @@ describe("executeBatch", () => {
     await cancelled.promise;
   });
 
+  it("takes one signal for many batches, without a warning", async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error): void => {
+      warnings.push(warning);
+    };
+    process.on("warning", note);
+    const { signal } = new AbortController();
+    connect();
+    await Promise.all(Array.from({ length: 30 }, () => client.executeBatch(CALLS, { signal })));
+    // Warnings are told in a later turn of the event loop.
+    await new Promise(setImmediate);
+    process.off("warning", note);
+    expect(warnings).toEqual([]);
+  });
+
   it("sends token, metadata of the client and metadata of the call", async () => {
     const folder = mkdtempSync(join(tmpdir(), "sidecall-"));
     const file = join(folder, "token");
