@@ -66,8 +66,10 @@ impl ClientBuilder {
 
     /// How often an RPC is sent again where that certainly runs no call twice: it started
     /// nothing, or has a `request_id` that the sidecar knows, or is refused by a sidecar that was
-    /// restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds, which by default
-    /// outlasts a restart; RPCs end at their deadline all the same. By default 6.
+    /// restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds. By default often enough
+    /// to outlast a restart of 3 seconds, and, once the sidecar may have received what was sent,
+    /// until the RPC's deadline. Where the sidecar asks for a pause of more than 5 seconds that is
+    /// left to the caller ([`RpcError::retry_after`](crate::RpcError::retry_after)).
     pub fn retries(mut self, retries: u32) -> Self {
         self.settings.retries = Some(retries);
         self

@@ -20,9 +20,29 @@ use crate::{
 };
 
 const MAX_LISTINGS: u32 = 5;
+/// Codes of an RPC that nobody answered.
+const NO_ANSWER: [Code; 2] = [Code::Unavailable, Code::DeadlineExceeded];
 const READY_POLL: Duration = Duration::from_millis(50);
 
 type Stub = ToolServiceClient<Channel>;
+
+/// The caller's tools.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListedTools {
+    /// The tools, ordered by name.
+    pub tools: Vec<Tool>,
+    /// Opaque value that changes when they or their descriptions do.
+    pub revision: String,
+}
+
+impl IntoIterator for ListedTools {
+    type Item = Tool;
+    type IntoIter = std::vec::IntoIter<Tool>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.tools.into_iter()
+    }
+}
 
 /// A client of one sidecar.
 ///
@@ -128,14 +148,14 @@ impl Client {
         .await
     }
 
-    /// Returns all tools that the caller may use, ordered by name.
+    /// Returns all tools that the caller may use.
     ///
     /// # Errors
     ///
     /// The RPC failed.
-    pub async fn list_tools(&self) -> Result<Vec<Tool>, RpcError> {
+    pub async fn list_tools(&self) -> Result<ListedTools, RpcError> {
         let mut listings = 1;
-        let mut tools = Vec::new();
+        let mut listed = ListedTools::default();
         let mut page_token = String::new();
         loop {
             let request = ListToolsRequest {
@@ -150,16 +170,17 @@ impl Client {
                 .await;
             match page {
                 Ok(page) => {
-                    tools.extend(page.tools);
+                    listed.tools.extend(page.tools);
+                    listed.revision = page.revision;
                     page_token = page.next_page_token;
                     if page_token.is_empty() {
-                        return Ok(tools);
+                        return Ok(listed);
                     }
                 }
                 // The tools have changed in between: the listing begins anew.
                 Err(error) if error.code() == Code::Aborted && listings < MAX_LISTINGS => {
                     listings += 1;
-                    tools.clear();
+                    listed.tools.clear();
                     page_token = String::new();
                 }
                 Err(error) => return Err(error),
@@ -171,7 +192,9 @@ impl Client {
     ///
     /// With a `request_id` the batch is sent again also after a lost connection: the sidecar
     /// runs no call a second time. One that was restarted meanwhile knows what has run only
-    /// where its requests are durable; else it refuses, with reason `REQUEST_FORGOTTEN`.
+    /// where its requests are durable; else it refuses, with reason `REQUEST_FORGOTTEN`. Who sends
+    /// it again by hand, after an error that is not [`RpcError::not_started`], passes
+    /// [`RpcError::sent_to_instance`] on.
     ///
     /// # Errors
     ///
@@ -181,30 +204,32 @@ impl Client {
         calls: impl IntoIterator<Item = ToolCall>,
         options: BatchOptions,
     ) -> Result<BatchResults, RpcError> {
-        let mut attempts = Attempts::new(self.connection.retries, options.deadline);
+        let deadline = deadline_of(&options);
+        let mut attempts = Attempts::new(self.connection.retries, deadline);
         let mut request = options.batch(calls.into_iter().collect());
-        if !request.sent_to_instance.is_empty() {
+        let mut instance_id = request.sent_to_instance.clone();
+        if !instance_id.is_empty() {
             attempts = attempts.after_earlier_send();
         }
-        let mut instance_id = String::new();
         if !request.request_id.is_empty() {
-            instance_id = if request.sent_to_instance.is_empty() {
-                self.find_instance(attempts.deadline()).await
-            } else {
-                request.sent_to_instance.clone()
-            };
+            if instance_id.is_empty() {
+                let reads = Attempts::harmless(self.connection.retries, deadline);
+                instance_id = self.find_instance(reads).await?;
+            }
             attempts.repeatable = !instance_id.is_empty();
         }
         self.connection.check_size(&request)?;
         loop {
-            let error = match self.send_batch(&attempts, &request).await {
+            let mut error = match self.send_batch(&attempts, &request).await {
                 Ok(response) => return BatchResults::of(response, request.calls.len()),
                 Err(error) => error,
             };
-            self.pause(&mut attempts, error).await?;
-            if attempts.may_have_started() {
+            let delay = self.delay(&mut attempts, &mut error);
+            if !error.not_started() {
                 request.sent_to_instance.clone_from(&instance_id);
+                error.sent_to_instance.clone_from(&instance_id);
             }
+            sleep(delay.ok_or(error)?).await;
         }
     }
 
@@ -222,7 +247,7 @@ impl Client {
         let call = ToolCall::new(name, arguments);
         let answered = self.execute_batch([call], options).await?;
         let result = answered.results.into_iter().next();
-        Ok(result.expect("the count of results was checked"))
+        result.ok_or_else(|| RpcError::new(Code::Internal, "no result came back"))
     }
 
     /// Opens a turn whose calls are sent one by one; see [`BatchStream`].
@@ -231,13 +256,12 @@ impl Client {
     ///
     /// The sidecar does not accept the turn.
     pub async fn stream_batch(&self, options: BatchOptions) -> Result<BatchStream, RpcError> {
-        let deadline = options
-            .deadline
-            .and_then(|deadline| Instant::now().checked_add(deadline));
+        let deadline = deadline_of(&options);
         let start = options.stream();
         let mut instance_id = start.sent_to_instance.clone();
         if !start.request_id.is_empty() && instance_id.is_empty() {
-            instance_id = self.find_instance(deadline).await;
+            let reads = Attempts::new(Some(0), deadline);
+            instance_id = self.find_instance(reads).await?;
         }
         BatchStream::open(&self.connection, start, instance_id, deadline).await
     }
@@ -255,17 +279,27 @@ impl Client {
         .await
     }
 
-    /// The sidecar's `instance_id`, to be read before a first send; empty where unknown.
-    async fn find_instance(&self, deadline: Option<Instant>) -> String {
+    /// The sidecar's `instance_id`, to be read before a first send; empty where it does not tell.
+    async fn find_instance(&self, mut attempts: Attempts) -> Result<String, RpcError> {
         let known = self.instance().clone();
         if !known.is_empty() {
-            return known;
+            return Ok(known);
         }
-        let Ok(capabilities) = self.ask_capabilities(deadline).await else {
-            return String::new();
-        };
-        self.instance().clone_from(&capabilities.instance_id);
-        capabilities.instance_id
+        loop {
+            let mut error = match self.ask_capabilities(attempts.deadline()).await {
+                Ok(capabilities) => {
+                    self.instance().clone_from(&capabilities.instance_id);
+                    return Ok(capabilities.instance_id);
+                }
+                Err(error) => error,
+            };
+            match self.delay(&mut attempts, &mut error) {
+                Some(delay) => sleep(delay).await,
+                // The batch comes after it.
+                None if NO_ANSWER.contains(&error.code()) => return Err(error.before_sending()),
+                None => return Ok(String::new()),
+            }
+        }
     }
 
     fn instance(&self) -> std::sync::MutexGuard<'_, String> {
@@ -294,10 +328,12 @@ impl Client {
     ) -> Result<R, RpcError> {
         loop {
             let sent = self.invoke(attempts.deadline(), request.clone(), &rpc);
-            match sent.await {
+            let mut error = match sent.await {
                 Ok(response) => return Ok(response),
-                Err(error) => self.pause(attempts, error).await?,
-            }
+                Err(error) => error,
+            };
+            let delay = self.delay(attempts, &mut error);
+            sleep(delay.ok_or(error)?).await;
         }
     }
 
@@ -319,20 +355,19 @@ impl Client {
         }
     }
 
-    /// Waits before the next attempt, or returns the error where there is none.
-    async fn pause(&self, attempts: &mut Attempts, mut error: RpcError) -> Result<(), RpcError> {
+    /// How long to wait before the next attempt; None: the error is final.
+    fn delay(&self, attempts: &mut Attempts, error: &mut RpcError) -> Option<Duration> {
         if error.code() == Code::Unavailable || error.reason() == "REQUEST_FORGOTTEN" {
             // The sidecar may have been restarted since its instance was asked for.
             self.instance().clear();
         }
-        match attempts.delay(&mut error) {
-            Some(delay) => {
-                sleep(delay).await;
-                Ok(())
-            }
-            None => Err(error),
-        }
+        attempts.delay(error)
     }
+}
+
+fn deadline_of(options: &BatchOptions) -> Option<Instant> {
+    let deadline = options.deadline?;
+    Instant::now().checked_add(deadline)
 }
 
 /// Waits for something, until a deadline at most.
@@ -347,5 +382,5 @@ pub(crate) async fn within<T>(
 }
 
 pub(crate) fn deadline_exceeded() -> RpcError {
-    RpcError::new(Code::DeadlineExceeded, "the deadline is over")
+    RpcError::new(Code::DeadlineExceeded, "no answer in time")
 }

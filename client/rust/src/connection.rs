@@ -11,7 +11,7 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-use crate::{BoxError, ConfigError, RpcError, retry::DEFAULT_RETRIES};
+use crate::{BoxError, ConfigError, RpcError};
 
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:50071";
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -67,7 +67,7 @@ pub(crate) struct Settings {
 pub(crate) struct Connection {
     pub(crate) channel: Channel,
     pub(crate) max_message_bytes: usize,
-    pub(crate) retries: u32,
+    pub(crate) retries: Option<u32>,
     token: Option<Token>,
     metadata: MetadataMap,
 }
@@ -88,7 +88,7 @@ impl Connection {
         Ok(Self {
             channel: endpoint(&address, &settings)?.connect_lazy(),
             max_message_bytes,
-            retries: settings.retries.unwrap_or(DEFAULT_RETRIES),
+            retries: settings.retries,
             token: settings.token,
             metadata,
         })

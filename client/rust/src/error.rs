@@ -47,6 +47,7 @@ pub struct RpcError {
     message: String,
     retry_after: Option<Duration>,
     pub(crate) not_started: bool,
+    pub(crate) sent_to_instance: String,
     #[source]
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -59,6 +60,7 @@ impl RpcError {
             message: message.into(),
             retry_after: None,
             not_started: false,
+            sent_to_instance: String::new(),
             source: None,
         }
     }
@@ -101,6 +103,14 @@ impl RpcError {
         self.not_started
     }
 
+    /// What to send a batch with a `request_id` again with: the sidecar that may have received
+    /// it. Empty where none has, or it is not known which; in the latter case, where
+    /// [`RpcError::not_started`] is false, it must not be sent again.
+    #[must_use]
+    pub fn sent_to_instance(&self) -> &str {
+        &self.sent_to_instance
+    }
+
     /// Whether the same RPC may succeed a little later: a lost connection, for example.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -117,6 +127,7 @@ impl RpcError {
             reason,
             message: told(&made.message),
             retry_after: status::retry_delay(made),
+            sent_to_instance: String::new(),
             source: None,
         }
     }

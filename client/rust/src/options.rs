@@ -40,9 +40,11 @@ pub struct BatchOptions {
     /// client cancels or loses its connection. A sidecar that is restarted has forgotten it,
     /// unless its `GetCapabilitiesResponse::durable_requests` says otherwise.
     pub request_id: String,
-    /// Where a batch with the `request_id` was sent before: `instance_id` of the sidecar's
-    /// capabilities, read before that send. Another sidecar that cannot know what has run then
-    /// refuses, with reason `REQUEST_FORGOTTEN`, instead of running it again.
+    /// Where a batch with the `request_id` was sent before:
+    /// [`RpcError::sent_to_instance`](crate::RpcError::sent_to_instance) of that send, or
+    /// `instance_id` of the sidecar's capabilities, read before it. Another sidecar that cannot
+    /// know what has run then refuses, with reason `REQUEST_FORGOTTEN`, instead of running it
+    /// again.
     pub sent_to_instance: String,
     /// Session whose earlier results may be referenced, and which gets those of this batch.
     pub session_id: String,

@@ -23,6 +23,11 @@ pub struct BatchResults {
 }
 
 impl BatchResults {
+    /// The results, in call order.
+    pub fn iter(&self) -> std::slice::Iter<'_, ToolResult> {
+        self.results.iter()
+    }
+
     pub(crate) fn of(response: ExecuteBatchResponse, call_count: usize) -> Result<Self, RpcError> {
         let count = response.results.len();
         if count != call_count {

@@ -58,7 +58,7 @@ impl BatchStream {
         let mut stub = ToolServiceClient::new(connection.channel.clone())
             .max_decoding_message_size(max_bytes)
             .max_encoding_message_size(max_bytes);
-        let repeats = !start.sent_to_instance.is_empty();
+        let earlier = start.sent_to_instance.clone();
         let request_id = start.request_id.clone();
         let _ = outgoing.send(message(Message::Start(start)));
         let opened = async {
@@ -72,7 +72,8 @@ impl BatchStream {
         };
         opened.await.map_err(|mut error: RpcError| {
             // No call was sent now, whatever the reason.
-            error.not_started = !repeats;
+            error.not_started = earlier.is_empty();
+            error.sent_to_instance = earlier;
             error
         })
     }
@@ -181,11 +182,12 @@ impl BatchStream {
     /// The RPC failed.
     pub async fn next_event(&mut self) -> Result<Option<Event>, RpcError> {
         while self.pending.is_empty() && !self.over {
-            self.read().await.map_err(|mut error| {
+            if let Err(mut error) = self.read().await {
                 // Calls of an accepted turn may have run, whatever the reason.
                 error.not_started = false;
-                error
-            })?;
+                error.sent_to_instance.clone_from(&self.sent_to_instance);
+                return Err(error);
+            }
         }
         let event = self.pending.pop_front();
         match &event {

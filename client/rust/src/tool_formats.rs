@@ -1,6 +1,6 @@
 //! Tools in the formats of model providers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
@@ -47,10 +47,10 @@ impl ToolNames {
         }
         taken.extend(to_provider.values().cloned());
         for name in others {
-            if !to_provider.contains_key(&name) {
-                let hashed = hashed(&name, &taken);
+            if let Entry::Vacant(free) = to_provider.entry(name) {
+                let hashed = hashed(free.key(), &taken);
                 taken.insert(hashed.clone());
-                to_provider.insert(name, hashed);
+                free.insert(hashed);
             }
         }
         let to_tool = to_provider

@@ -17,6 +17,8 @@ use crate::{
     events::event_of,
 };
 
+type Set = fn(ChatOptions) -> ChatOptions;
+
 /// Cancels the run in hand.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<Mutex<CancellationToken>>);
@@ -138,7 +140,7 @@ fn options_of(
                 Ok(())
             }
         });
-    let flags: [(&str, fn(ChatOptions) -> ChatOptions); 4] = [
+    let flags: [(&str, Set); 4] = [
         ("stream", ChatOptions::stream),
         ("early_start", ChatOptions::early_start),
         ("reference_hint", ChatOptions::reference_hint),

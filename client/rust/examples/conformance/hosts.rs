@@ -1,6 +1,7 @@
 //! Attaches tools.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -114,16 +115,16 @@ fn tools(log: &Log) -> Vec<HostedTool> {
     }
     vec![
         tool!("host_echo", ReadOnly, |text: Text, _| async {
-            told(text.text)
+            Told::Ok(text.text)
         }),
         tool!("host_add", ReadOnly, |of: Numbers, _| async move {
-            told(json!({"sum": of.a + of.b}))
+            Told::Ok(json!({"sum": of.a + of.b}))
         }),
         tool!("host_nothing", Idempotent, |_: Nothing, _| async {
-            told(())
+            Told::Ok(())
         }),
         tool!("host_parts", ReadOnly, |_: Nothing, _| async {
-            told(parts())
+            Told::Ok(parts())
         }),
         tool!("host_progress", ReadOnly, progress),
         tool!("host_wait", NonIdempotent, move |of: Name, context| {
@@ -138,13 +139,13 @@ fn tools(log: &Log) -> Vec<HostedTool> {
             Err::<(), BoxError>(of.text.into())
         }),
         tool!("host_large", ReadOnly, |of: Size, _| async move {
-            told("x".repeat(of.size))
+            Told::Ok("x".repeat(of.size))
         }),
         tool!(
             "host_context",
             ReadOnly,
             |_: Nothing, context: ToolContext| async move {
-                told(json!({
+                Told::Ok(json!({
                     "context": context.context(),
                     "call_id": context.call_id(),
                     "attempt": context.attempt(),
@@ -157,9 +158,8 @@ fn tools(log: &Log) -> Vec<HostedTool> {
     ]
 }
 
-fn told<T>(value: T) -> Result<T, BoxError> {
-    Ok(value)
-}
+/// What a function returns that never fails.
+type Told<T> = Result<T, Infallible>;
 
 fn parts() -> ToolOutput {
     ToolOutput::Parts(vec![

@@ -30,6 +30,8 @@ pub struct ApprovalRequest {
     /// Id under which the decision is made; what [`Approval::approve`] and [`Approval::reject`]
     /// take.
     pub approval_id: String,
+    /// Id under which the turn's calls are sent again with a decision that comes later.
+    pub request_id: String,
 }
 
 type Asked = Pin<Box<dyn Future<Output = Result<Option<Approval>, BoxError>> + Send>>;
@@ -60,10 +62,12 @@ pub(crate) struct Answers {
 ///
 /// # Arguments
 ///
+/// * `request_id`: id of the batch that asked.
 /// * `pending`: results of the calls that wait, by index.
 pub(crate) async fn ask(
     hook: &ApprovalHook,
     turn: usize,
+    request_id: &str,
     pending: &BTreeMap<usize, ToolResult>,
     emitter: &Emitter,
 ) -> Result<Answers, HookError> {
@@ -76,6 +80,7 @@ pub(crate) async fn ask(
             tool_name: result.name.clone(),
             arguments: result.approval_arguments.clone(),
             approval_id: result.approval_id.clone(),
+            request_id: request_id.to_owned(),
         })
         .collect();
     for request in &requests {

@@ -115,7 +115,8 @@ impl ChatLoop {
         }
         self.turn = 0;
         answer_open_calls(&mut self.history, self.dialect.as_ref());
-        let result = self.run_turns().await;
+        // Boxed, since it is large and whoever calls this may nest it deeply.
+        let result = Box::pin(self.run_turns()).await;
         if let Err(error) = &result {
             self.emitter.report(self.turn, error).await;
         }
@@ -152,7 +153,7 @@ impl ChatLoop {
     }
 
     async fn choose_tools(&mut self) -> Result<(), ChatError> {
-        let mut listed = self.client.list_tools().await?;
+        let mut listed = self.client.list_tools().await?.tools;
         if let Some(chosen) = &self.options.tools {
             let known: BTreeSet<_> = listed.iter().map(|tool| tool.name.as_str()).collect();
             let missing: BTreeSet<_> = chosen

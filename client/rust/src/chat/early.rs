@@ -158,8 +158,10 @@ impl<'a> EarlyCalls<'a> {
         let Some(stream) = self.stream.as_mut().filter(|_| !self.given_up) else {
             return Ok(false);
         };
-        self.request_id = stream.request_id().to_owned();
-        self.sent_to_instance = stream.sent_to_instance().to_owned();
+        stream.request_id().clone_into(&mut self.request_id);
+        stream
+            .sent_to_instance()
+            .clone_into(&mut self.sent_to_instance);
         for (&index, result) in &self.results {
             record.add_result(index, result.clone());
         }
@@ -167,7 +169,7 @@ impl<'a> EarlyCalls<'a> {
         self.wait(calls, record, emitter).await?;
         if let Some(stream) = &mut self.stream {
             stream.results().await?;
-            self.request_id = stream.request_id().to_owned();
+            stream.request_id().clone_into(&mut self.request_id);
         }
         Ok(true)
     }

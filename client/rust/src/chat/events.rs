@@ -25,6 +25,10 @@ use crate::{
 /// a call among those of its turn, counted from 0.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an event is made and told, never stored in numbers"
+)]
 pub enum ChatEvent {
     /// The model is about to be asked.
     TurnStarted {

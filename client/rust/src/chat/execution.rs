@@ -195,7 +195,8 @@ impl<'a> TurnExecution<'a> {
             }
             self.tell(self.started()).await?;
             asked.extend(pending.values().map(|result| result.approval_id.clone()));
-            let answers = approvals::ask(hook, self.turn, &pending, self.emitter).await?;
+            let id = &self.request_id;
+            let answers = approvals::ask(hook, self.turn, id, &pending, self.emitter).await?;
             let decided = !answers.approvals.is_empty();
             if decided {
                 self.send_decisions(answers.approvals).await?;

@@ -31,6 +31,7 @@ pub enum Api {
 /// Choices of a chat loop.
 #[derive(Clone)]
 #[must_use]
+#[expect(clippy::struct_excessive_bools, reason = "the choices are independent")]
 pub struct ChatOptions {
     pub(crate) model: String,
     pub(crate) api: Api,

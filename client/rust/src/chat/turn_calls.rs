@@ -18,7 +18,7 @@ use crate::{
 };
 
 const WRAPPERS: [&str; 2] = ["multi_tool_use.parallel", "multi_tool_use_parallel"];
-/// OpenAI refuses ids over 40 characters.
+/// A provider refuses ids over 40 characters.
 const ID_STEM: usize = 32;
 
 type Members = HashMap<String, Box<RawValue>>;

@@ -27,8 +27,6 @@ use crate::{
 
 /// Time that a sidecar may take to accept a host.
 const ATTACH_TIME: Duration = Duration::from_secs(30);
-/// Time for calls that the sidecar sent before it heard of a drain.
-const CROSSING_TIME: Duration = Duration::from_millis(100);
 /// Time that the sidecar may take to end a stream that the host has half-closed.
 const END_TIME: Duration = Duration::from_secs(5);
 /// Far enough away for what has no bound.
@@ -52,11 +50,10 @@ pub(crate) struct Attachment {
     /// When something was last sent, and heard.
     sent: Instant,
     heard: Instant,
-    /// Whether no more calls are wanted, or sent.
-    drains: bool,
-    /// When a drain is over at the latest, and at the earliest.
+    /// Whether the sidecar has said that no more calls come, or has had time to.
+    is_last: bool,
+    /// When a drain is over at the latest.
     drain_end: Instant,
-    crossing_end: Instant,
 }
 
 impl Attachment {
@@ -127,9 +124,8 @@ impl Attachment {
             },
             sent: now,
             heard: now,
-            drains: false,
+            is_last: false,
             drain_end: now + NEVER,
-            crossing_end: now,
         }
     }
 
@@ -175,8 +171,7 @@ impl Attachment {
                     closed = true;
                     self.drain(drain_timeout);
                 }
-                () = sleep_until(self.drain_end), if self.drains => self.abandon(),
-                () = sleep_until(self.crossing_end), if self.waits_for_crossing() => {}
+                () = sleep_until(self.drain_end) => self.abandon(),
             }
         }
         self.end().await
@@ -184,11 +179,7 @@ impl Attachment {
 
     /// Whether the host may half-close.
     fn is_done(&self) -> bool {
-        self.drains && self.calls.is_empty() && self.outbox.is_empty() && !self.waits_for_crossing()
-    }
-
-    fn waits_for_crossing(&self) -> bool {
-        self.drains && Instant::now() < self.crossing_end
+        self.is_last && self.calls.is_empty() && self.outbox.is_empty()
     }
 
     fn hear(&mut self, said: Option<Said>) {
@@ -197,8 +188,8 @@ impl Attachment {
             Some(Said::Call(call)) => self.calls.start(call),
             Some(Said::Cancel(cancel)) => self.calls.cancel(cancel.attempt_id),
             Some(Said::Draining(_)) => {
-                tracing::info!("the sidecar shuts down; calls in hand are finished");
-                self.drains = true;
+                tracing::debug!("no more calls come; those in hand are finished");
+                self.is_last = true;
             }
             _ => {}
         }
@@ -217,15 +208,13 @@ impl Attachment {
     }
 
     fn drain(&mut self, drain_timeout: Duration) {
-        let now = Instant::now();
-        self.drains = true;
-        self.crossing_end = now + CROSSING_TIME;
-        self.drain_end = now + drain_timeout.min(NEVER);
+        self.drain_end = Instant::now() + drain_timeout.min(NEVER);
         self.outbox.put(message(Message::Drain(HostDrain {})));
     }
 
     fn abandon(&mut self) {
         self.drain_end = Instant::now() + NEVER;
+        self.is_last = true;
         for result in self.calls.abandon() {
             self.answer(result);
         }

@@ -87,9 +87,8 @@ impl Calls {
                 continue;
             };
             if !self.abandoned.remove(&call.attempt_id) {
-                let result = ended
-                    .map(|(_, result)| result)
-                    .unwrap_or_else(|error| panicked(&call.name, error));
+                let result =
+                    ended.map_or_else(|error| panicked(&call.name, error), |(_, result)| result);
                 return Some(HostResult {
                     attempt_id: call.attempt_id,
                     ..result

@@ -118,7 +118,11 @@ impl ToolContext {
     pub fn partial_output(&self, text: &str) {
         let mut rest = text;
         while !rest.is_empty() {
-            let (part, after) = rest.split_at(rest.floor_char_boundary(OUTPUT_BYTES));
+            let mut end = rest.len().min(OUTPUT_BYTES);
+            while !rest.is_char_boundary(end) {
+                end -= 1;
+            }
+            let (part, after) = rest.split_at(end);
             self.report(Message::PartialOutput(HostPartialOutput {
                 attempt_id: self.call.attempt_id,
                 text: part.to_owned(),

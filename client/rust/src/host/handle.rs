@@ -148,6 +148,7 @@ impl Drop for ToolHost {
 /// Attaches, and attaches again, until it is closed or refused for good.
 async fn stay_attached(setup: Setup, tell: watch::Sender<State>, closing: CancellationToken) {
     let mut backoff = Backoff::new();
+    let mut told = false;
     while !closing.is_cancelled() {
         let _ = tell.send(State::Attaching);
         let attach = setup.attach.clone();
@@ -159,19 +160,23 @@ async fn stay_attached(setup: Setup, tell: watch::Sender<State>, closing: Cancel
             Ok(attachment) => {
                 backoff.attached();
                 let _ = tell.send(State::Attached);
-                tracing::debug!("the tool host is attached");
+                tracing::info!("the tool host is attached");
+                told = false;
                 attachment.serve(&closing, setup.drain_timeout).await
             }
             Err(error) => Err(error),
         };
         let retry_after = match ended {
-            Err(error) if is_refusal(error.code()) => {
+            Err(error) if is_refusal(&error) => {
                 tracing::error!(%error, "the sidecar refuses the tool host");
                 let _ = tell.send(State::Refused(error));
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "the tool host is detached and attaches again");
+                // Once is enough: a sidecar may be away for hours.
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "the tool host is not attached and tries again");
+                }
                 error.retry_after()
             }
             Ok(()) => None,
@@ -187,13 +192,15 @@ async fn stay_attached(setup: Setup, tell: watch::Sender<State>, closing: Cancel
 }
 
 /// Whether attaching again would change nothing.
-fn is_refusal(code: Code) -> bool {
-    matches!(
-        code,
+fn is_refusal(error: &RpcError) -> bool {
+    match error.code() {
+        // The offer is larger than a message may be.
+        Code::ResourceExhausted => error.reason().is_empty(),
         Code::AlreadyExists
-            | Code::InvalidArgument
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::Unimplemented
-    )
+        | Code::InvalidArgument
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::Unimplemented => true,
+        _ => false,
+    }
 }

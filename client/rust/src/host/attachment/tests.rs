@@ -84,11 +84,8 @@ fn tools() -> Vec<HostedTool> {
     };
     let large =
         |_: serde_json::Value, _: ToolContext| async { Ok::<_, ToolError>("x".repeat(2000)) };
-    let panics = |_: serde_json::Value, _: ToolContext| async {
-        if true {
-            panic!("secret");
-        }
-        Ok::<_, ToolError>(())
+    let panics = |given: serde_json::Value, _: ToolContext| async move {
+        Ok::<_, ToolError>(given["number"].as_i64().expect("secret"))
     };
     vec![
         tool("report", |_, context| {
@@ -179,6 +176,7 @@ async fn a_drain_answers_what_is_in_hand() {
     assert!(matches!(fake.next().await, Some(Message::Drain(_))));
     // Sent before the sidecar heard of the drain.
     fake.call(2, "report", "{}");
+    fake.say(Said::Draining(HostDraining::default()));
     fake.next().await;
     fake.next().await;
     assert_eq!(fake.result().await.attempt_id, 2);
