@@ -38,6 +38,15 @@ def _batch(b: Bench, count: int, timeout_s: float) -> Coroutine[Any, Any, Respon
     return serve_batch(b.engine, request, _Peer(timeout_s))
 
 
+async def _until_taken_in(b: Bench, count: int) -> None:
+    for _ in range(10_000):
+        statistics = b.engine.statistics()
+        if statistics.queued + statistics.running == count:
+            return
+        await settle()
+    raise AssertionError("the calls were not taken in")
+
+
 async def _answered_after_s(b: Bench, answer: "asyncio.Task[Any]", until_s: float) -> float:
     """When an answer comes, in steps of a millisecond of the fake clock."""
     start_ns = b.clock.now_ns()
@@ -65,8 +74,7 @@ async def test_a_batch_leaves_time_for_its_answer(
 ) -> None:
     async with bench(bound("hang", hang)) as b:
         answer = asyncio.create_task(_batch(b, count, timeout_s))
-        while b.engine.statistics().queued + b.engine.statistics().running < count:
-            await settle()
+        await _until_taken_in(b, count)
         after_s = await _answered_after_s(b, answer, timeout_s)
         assert latest_s - 0.01 < after_s <= latest_s
         reasons = {r.status.code for r in answer.result().results}
@@ -100,8 +108,7 @@ async def test_a_turn_leaves_time_once_its_calls_are_known() -> None:
 
     async with bench(bound("hang", hang)) as b:
         turn = asyncio.create_task(take(b))
-        while b.engine.statistics().queued + b.engine.statistics().running < 1_000:
-            await settle()
+        await _until_taken_in(b, 1_000)
         assert await _answered_after_s(b, turn, 1.0) <= 1.0 - 0.05 - 0.04 + 0.001
         await turn
         assert b.engine.answering.open_calls == 0
