@@ -25,9 +25,9 @@ type BatchOptions struct {
 	// started go on when the client cancels or loses its connection. A sidecar that is
 	// restarted has forgotten it, unless its capabilities say durable_requests.
 	RequestID string
-	// SentToInstance says where a batch with the RequestID was sent before: instance_id of the
-	// sidecar's capabilities, read before that send. Another sidecar that cannot know what has
-	// run then refuses, with ReasonRequestForgotten.
+	// SentToInstance says where a batch with the RequestID was sent before: Error.SentToInstance
+	// of that send, or instance_id of the sidecar's capabilities, read before it. Another sidecar
+	// that cannot know what has run then refuses, with ReasonRequestForgotten.
 	SentToInstance string
 	// SessionID names a session whose earlier results may be referenced, and which gets those
 	// of this batch.

@@ -32,7 +32,7 @@ type Client struct {
 // NewClient makes a client. It connects when it is first used, and fails here only where an
 // option makes no sense.
 func NewClient(options ...Option) (*Client, error) {
-	chosen := settings{retries: defaultRetries}
+	chosen := settings{}
 	for _, option := range options {
 		option(&chosen)
 	}
@@ -80,10 +80,17 @@ func (c *Client) GetCapabilities(ctx context.Context) (*Capabilities, error) {
 		&sidecallv1.GetCapabilitiesRequest{}, nil)
 }
 
-// ListTools returns all tools that the caller may use, ordered by name. It fails with an
-// [*Error].
-func (c *Client) ListTools(ctx context.Context) ([]*Tool, error) {
-	var tools []*Tool
+// ListedTools are the tools that a caller may use.
+type ListedTools struct {
+	// Tools are ordered by name.
+	Tools []*Tool
+	// Revision is an opaque value that changes when they or their descriptions do.
+	Revision string
+}
+
+// ListTools returns all tools that the caller may use. It fails with an [*Error].
+func (c *Client) ListTools(ctx context.Context) (*ListedTools, error) {
+	listed := &ListedTools{}
 	request := &sidecallv1.ListToolsRequest{}
 	for listings := 1; ; {
 		page, err := invoke(ctx, c, c.harmless(), c.service.ListTools, request, nil)
@@ -92,12 +99,13 @@ func (c *Client) ListTools(ctx context.Context) ([]*Tool, error) {
 				return nil, failure
 			}
 			listings++
-			tools, request.PageToken = nil, ""
+			listed.Tools, request.PageToken = nil, ""
 			continue
 		}
-		tools = append(tools, page.GetTools()...)
+		listed.Tools = append(listed.Tools, page.GetTools()...)
+		listed.Revision = page.GetRevision()
 		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
-			return tools, nil
+			return listed, nil
 		}
 	}
 }
@@ -107,7 +115,8 @@ func (c *Client) ListTools(ctx context.Context) ([]*Tool, error) {
 //
 // With a request id the batch is sent again also after a lost connection: the sidecar runs no
 // call a second time. One that was restarted meanwhile knows what has run only where its
-// requests are durable; else it refuses, with [ReasonRequestForgotten].
+// requests are durable; else it refuses, with [ReasonRequestForgotten]. Who sends it again by
+// hand, after an error of which NotStarted is false, passes the error's SentToInstance on.
 //
 // It fails with an [*Error], whose NotStarted says whether that is harmless.
 func (c *Client) ExecuteBatch(
@@ -122,12 +131,19 @@ func (c *Client) ExecuteBatch(
 	instance := request.GetSentToInstance()
 	if request.GetRequestId() != "" {
 		if instance == "" {
-			instance = c.findInstance(ctx)
+			var err error
+			if instance, err = c.findInstance(ctx, c.harmless()); err != nil {
+				return nil, err
+			}
 		}
 		tries.repeatable = instance != ""
 	}
-	sentAgain := func() { request.SentToInstance = instance }
-	response, err := invoke(ctx, c, tries, c.service.ExecuteBatch, request, sentAgain)
+	note := func(failure *Error) {
+		if !failure.NotStarted {
+			request.SentToInstance, failure.SentToInstance = instance, instance
+		}
+	}
+	response, err := invoke(ctx, c, tries, c.service.ExecuteBatch, request, note)
 	if err != nil {
 		return nil, err
 	}
@@ -161,20 +177,27 @@ func (c *Client) harmless() *attempts {
 }
 
 // findInstance returns the sidecar's instance id, to be read before a first send; empty where
-// it is not known.
-func (c *Client) findInstance(ctx context.Context) string {
+// the sidecar does not tell. It fails where the sidecar does not answer.
+func (c *Client) findInstance(ctx context.Context, tries *attempts) (string, error) {
 	c.mu.Lock()
 	known := c.instanceID
 	c.mu.Unlock()
 	if known != "" {
-		return known
+		return known, nil
 	}
-	capabilities, err := c.service.GetCapabilities(ctx, &sidecallv1.GetCapabilitiesRequest{})
+	capabilities, err := invoke(
+		ctx, c, tries, c.service.GetCapabilities, &sidecallv1.GetCapabilitiesRequest{}, nil)
 	if err != nil {
-		return "" // Then the batch is sent once.
+		failure := ErrorFrom(ctx, err)
+		switch failure.Code {
+		case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+			failure.NotStarted = true // The batch comes after it.
+			return "", failure
+		}
+		return "", nil
 	}
 	c.setInstance(capabilities.GetInstanceId())
-	return capabilities.GetInstanceId()
+	return capabilities.GetInstanceId(), nil
 }
 
 func (c *Client) setInstance(id string) {
@@ -183,12 +206,12 @@ func (c *Client) setInstance(id string) {
 	c.instanceID = id
 }
 
-// invoke makes a unary RPC, again where that is harmless. sentAgain, if any, is told before
-// what may have been received is sent again.
+// invoke makes a unary RPC, again where that is harmless. failed, if any, is told of each
+// failure.
 func invoke[Request, Response any](
 	ctx context.Context, c *Client, tries *attempts,
 	method func(context.Context, Request, ...grpc.CallOption) (Response, error),
-	request Request, sentAgain func(),
+	request Request, failed func(*Error),
 ) (Response, error) {
 	for {
 		response, err := method(ctx, request)
@@ -196,19 +219,22 @@ func invoke[Request, Response any](
 			return response, nil
 		}
 		failure := ErrorFrom(ctx, err)
+		if failure.Code == codes.DeadlineExceeded && failure.Reason == "" {
+			failure.Message = fmt.Sprintf("no answer from %s in time", c.settings.endpoint)
+		}
 		if failure.Code == codes.Unavailable || failure.Reason == ReasonRequestForgotten {
 			c.setInstance("") // The sidecar may have been restarted.
 		}
 		delay, again := tries.pause(ctx, failure)
+		if failed != nil {
+			failed(failure)
+		}
 		if !again {
 			return response, failure
 		}
 		if err := sleep(ctx, delay); err != nil {
 			failure.cause = err
 			return response, failure
-		}
-		if sentAgain != nil && tries.mayHaveStarted {
-			sentAgain()
 		}
 	}
 }

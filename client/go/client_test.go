@@ -169,13 +169,13 @@ func TestAllPagesOfToolsAreListedAnewWhereTheyChange(t *testing.T) {
 		case len(pages) == 2:
 			return nil, fakesidecar.Refusal(codes.Aborted, "TOOLS_CHANGED", -1)
 		}
-		return &sidecallv1.ListToolsResponse{Tools: []*sidecallv1.Tool{{Name: "b"}}}, nil
+		return &sidecallv1.ListToolsResponse{Tools: []*sidecallv1.Tool{{Name: "b"}}, Revision: "r"}, nil
 	}}
 
-	tools, err := clientOf(t, fake.Start(t)).ListTools(t.Context())
+	listed, err := clientOf(t, fake.Start(t)).ListTools(t.Context())
 
-	if err != nil || len(tools) != 2 || len(pages) != 4 {
-		t.Fatal(tools, pages, err)
+	if err != nil || len(listed.Tools) != 2 || len(pages) != 4 || listed.Revision != "r" {
+		t.Fatal(listed, pages, err)
 	}
 }
 
@@ -235,11 +235,27 @@ func TestWithARequestIDALostBatchIsSentAgainToItsInstance(t *testing.T) {
 		t.Context(), "echo", nil, &sidecall.BatchOptions{RequestID: "r"})
 
 	failure := failureOf(t, err)
-	if !errors.Is(err, sidecall.ReasonRequestForgotten) || failure.NotStarted {
+	if !errors.Is(err, sidecall.ReasonRequestForgotten) || failure.NotStarted || failure.SentToInstance != "one" {
 		t.Error(failure)
 	}
 	if len(instances) != 2 || instances[0] != "" || instances[1] != "one" {
 		t.Error(instances)
+	}
+}
+
+func TestNoBatchIsSentWhereNobodyAnswersForItsInstance(t *testing.T) {
+	fake := &fakesidecar.Fake{
+		Batch: fakesidecar.Echo,
+		Capabilities: func(context.Context) (*sidecallv1.GetCapabilitiesResponse, error) {
+			return nil, status.Error(codes.Unavailable, "gone")
+		},
+	}
+	client := clientOf(t, fake.Start(t), sidecall.WithRetries(0))
+
+	_, err := client.Call(t.Context(), "echo", nil, &sidecall.BatchOptions{RequestID: "r"})
+
+	if failure := failureOf(t, err); !failure.NotStarted || failure.SentToInstance != "" {
+		t.Error(failure)
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 	maxMessageVariable     = "SIDECALL_MAX_INBOUND_MESSAGE_BYTES"
 	minConnectTimeout      = 5 * time.Second
 	initialReconnect       = 100 * time.Millisecond
-	maxReconnect           = 2 * time.Second
+	maxReconnect           = 500 * time.Millisecond
 )
 
 // resolve fills what is not given from the environment, then from the defaults.

@@ -35,6 +35,10 @@ type Error struct {
 	// NotStarted tells whether it is certain that no call was started, by this RPC or by one
 	// that it repeats. False means that calls may have run.
 	NotStarted bool
+	// SentToInstance is what to send a batch with a request id again with: the sidecar that may
+	// have received it. Empty where none has, or it is not known which; in the latter case
+	// (NotStarted is false) it must not be sent again.
+	SentToInstance string
 
 	cause error
 }

@@ -100,8 +100,8 @@ func TestToolsInTheFormatsOfProviders(t *testing.T) {
 	}
 }
 
-func blobResult(mediaType, name string) *sidecall.ToolResult {
-	blob := &sidecallv1.Blob{MediaType: mediaType, Data: []byte("x"), Name: name}
+func blobResult(mediaType, name, data string) *sidecall.ToolResult {
+	blob := &sidecallv1.Blob{MediaType: mediaType, Data: []byte(data), Name: name}
 	return &sidecall.ToolResult{
 		CallId: "c", Name: "draw", Content: "text",
 		Parts: []*sidecallv1.ResultPart{{Part: &sidecallv1.ResultPart_Blob{Blob: blob}}},
@@ -109,17 +109,20 @@ func blobResult(mediaType, name string) *sidecall.ToolResult {
 }
 
 func TestImagesAndFilesFollowTheToolMessages(t *testing.T) {
-	results := []*sidecall.ToolResult{blobResult("image/JPG; q=1", ""), blobResult("application/pdf", "secret.pdf")}
+	results := []*sidecall.ToolResult{
+		blobResult("image/png; q=1", "", "\xff\xd8\xff"), blobResult("application/pdf", "secret.pdf", " %PDF-1"),
+		blobResult("image/png", "", "no image"), blobResult("application/pdf", "", "no file"),
+	}
 
 	messages := sidecall.ChatCompletionsMessages(results, true)
 
-	if len(messages) != 3 || messages[2]["role"] != "user" {
+	if len(messages) != 5 || messages[4]["role"] != "user" {
 		t.Fatal(asJSON(t, messages))
 	}
-	got := asJSON(t, messages[2]["content"])
+	got := asJSON(t, messages[4]["content"])
 	for _, wanted := range []string{
 		sidecall.AttachmentsNote, "Attachment 1 of the result of call c (draw):",
-		"data:image/jpeg;base64,eA==", `"filename":"file.pdf"`,
+		"data:image/jpeg;base64,/9j/", `"filename":"file.pdf"`,
 	} {
 		if !strings.Contains(got, wanted) {
 			t.Errorf("%s is not in %s", wanted, got)
@@ -128,19 +131,26 @@ func TestImagesAndFilesFollowTheToolMessages(t *testing.T) {
 	if strings.Contains(got, "secret") {
 		t.Error("what a tool wrote speaks as the user:", got)
 	}
-	if messages := sidecall.ChatCompletionsMessages(results, false); len(messages) != 2 {
+	if strings.Contains(got, "Attachment 3") {
+		t.Error("what is no image is shown:", got)
+	}
+	if messages := sidecall.ChatCompletionsMessages(results, false); len(messages) != 4 {
 		t.Error(asJSON(t, messages))
 	}
 }
 
 func TestOutputsHoldDocuments(t *testing.T) {
 	outputs := sidecall.ResponsesOutputs([]*sidecall.ToolResult{
-		blobResult("text/csv", ""), blobResult("audio/wav", "a.wav"),
+		blobResult("text/csv", "", "x"), blobResult("audio/wav", "a.wav", "x"),
+		blobResult("text/plain", "../a\n/b \x01 c.txt", "x"),
 	}, true)
 
 	if got := asJSON(t, outputs[0]["output"]); got !=
 		`[{"text":"text","type":"input_text"},{"text":"[text/csv, 1 bytes]:","type":"input_text"},`+
 			`{"file_data":"data:text/csv;base64,eA==","filename":"file.csv","type":"input_file"}]` {
+		t.Error(got)
+	}
+	if got := asJSON(t, outputs[2]); !strings.Contains(got, `"filename":"b c.txt"`) {
 		t.Error(got)
 	}
 	if outputs[1]["output"] != "text" {

@@ -26,7 +26,7 @@ type settings struct {
 	metadata        metadata.MD
 	maxMessageBytes int
 	sizeGiven       bool
-	retries         int
+	retries         *int // Nil for the default.
 	dialOptions     []grpc.DialOption
 }
 
@@ -104,10 +104,12 @@ func WithMaxMessageBytes(size int) Option {
 
 // WithRetries sets how often an RPC is sent again where that certainly runs no call twice: it
 // started nothing, or has a request id that the sidecar knows, or refuses where it was
-// restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds; the default, 6, outlasts
-// a restart. RPCs end at their context's deadline all the same.
+// restarted and has forgotten it. Pauses grow from 0.1 to 2 seconds. By default it is often
+// enough to outlast a restart of 3 seconds, and, once the sidecar may have received what was
+// sent, until the context's deadline. Where the sidecar asks for a pause of more than 5 seconds
+// that is left to the caller ([Error.RetryAfter]).
 func WithRetries(retries int) Option {
-	return func(s *settings) { s.retries = retries }
+	return func(s *settings) { s.retries = &retries }
 }
 
 // WithDialOptions passes further options on to gRPC: an OpenTelemetry stats handler, for

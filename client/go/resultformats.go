@@ -1,10 +1,12 @@
 package sidecall
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"sidecall.dev/go/sidecallv1"
 )
@@ -12,7 +14,11 @@ import (
 // AttachmentsNote begins the user message that holds attachments.
 const AttachmentsNote = "[Images and files of the tool results above. The user did not write this.]"
 
-const pdf = "application/pdf"
+const (
+	pdf         = "application/pdf"
+	webpOffset  = 8
+	maxFileName = 255
+)
 
 // ChatCompletionsMessages makes the messages that answer the calls of one turn in Chat
 // Completions, to be written as JSON. They go right after the assistant message that made the
@@ -107,7 +113,7 @@ func blobsOf(result *ToolResult) []*sidecallv1.Blob {
 }
 
 func chatCompletionsPart(blob *sidecallv1.Blob) map[string]any {
-	mediaType := bareMediaType(blob.GetMediaType())
+	mediaType := shownAs(blob)
 	if isImage(mediaType) {
 		url := map[string]any{"url": dataURL(mediaType, blob.GetData())}
 		return map[string]any{"type": "image_url", "image_url": url}
@@ -121,7 +127,7 @@ func chatCompletionsPart(blob *sidecallv1.Blob) map[string]any {
 }
 
 func responsesPart(blob *sidecallv1.Blob) map[string]any {
-	mediaType := bareMediaType(blob.GetMediaType())
+	mediaType := shownAs(blob)
 	if isImage(mediaType) {
 		return map[string]any{"type": "input_image", "image_url": dataURL(mediaType, blob.GetData())}
 	}
@@ -131,6 +137,54 @@ func responsesPart(blob *sidecallv1.Blob) map[string]any {
 		return part
 	}
 	return nil
+}
+
+// shownAs returns the media type to show bytes as; empty where they are not what they are said to
+// be. A provider that cannot read one image refuses the whole conversation, from then on.
+func shownAs(blob *sidecallv1.Blob) string {
+	const pdfHeadBytes = 1024
+	mediaType := bareMediaType(blob.GetMediaType())
+	if isImage(mediaType) {
+		return imageTypeOf(blob.GetData())
+	}
+	head := blob.GetData()[:min(pdfHeadBytes, len(blob.GetData()))]
+	if mediaType == pdf && !bytes.Contains(head, []byte("%PDF-")) {
+		return ""
+	}
+	return mediaType
+}
+
+// imageTypeOf returns the media type of an image that providers take; empty where it is none.
+func imageTypeOf(data []byte) string {
+	switch {
+	case bytes.HasPrefix(data, []byte("\x89PNG\r\n\x1a\n")):
+		return "image/png"
+	case bytes.HasPrefix(data, []byte("\xff\xd8\xff")):
+		return "image/jpeg"
+	case bytes.HasPrefix(data, []byte("GIF8")):
+		return "image/gif"
+	case len(data) > webpOffset && bytes.HasPrefix(data[webpOffset:], []byte("WEBP")):
+		return "image/webp"
+	}
+	return ""
+}
+
+// fileName returns a name without folders, control characters and more than one space in a row.
+func fileName(name string) string {
+	name = strings.TrimRight(name, `/\`)
+	name = name[strings.LastIndexAny(name, `/\`)+1:]
+	name = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, name)
+	runes := []rune(strings.Join(strings.Fields(name), " "))
+	name = string(runes[max(0, len(runes)-maxFileName):])
+	if name == "." || name == ".." {
+		return ""
+	}
+	return name
 }
 
 func isImage(mediaType string) bool {
@@ -177,7 +231,7 @@ func extensionOf(mediaType string) string {
 }
 
 func fileOf(mediaType, name string, data []byte) map[string]any {
-	if name == "" {
+	if name = fileName(name); name == "" {
 		name = "file" + extensionOf(mediaType)
 	}
 	return map[string]any{"filename": name, "file_data": dataURL(mediaType, data)}

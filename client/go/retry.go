@@ -7,9 +7,12 @@ import (
 )
 
 const (
-	// A sidecar that restarts serves again within the pauses of these retries, 2.5 to 5
+	// A sidecar that restarts serves again within the pauses of these retries, 3.5 to 7
 	// seconds together.
-	defaultRetries = 6
+	defaultRetries = 7
+	// A sidecar that asks for a longer pause before the next attempt gets none: whether to wait
+	// so long is the caller's choice, who may have other things to do.
+	longestWait    = 5 * time.Second
 	initialBackoff = 100 * time.Millisecond
 	maxBackoff     = 2 * time.Second
 )
@@ -17,6 +20,9 @@ const (
 // attempts are those of one RPC, within the deadline of its context.
 type attempts struct {
 	left int
+	// insists: with a deadline there are as many attempts as fit once something may have been
+	// started. Who gives up then never learns of it.
+	insists bool
 	// repeatable: sending again is harmless even if the RPC was received.
 	repeatable bool
 	// mayHaveStarted: something may have been started by what was sent so far.
@@ -25,8 +31,13 @@ type attempts struct {
 	jitter         func() float64
 }
 
-func newAttempts(retries int) *attempts {
-	return &attempts{left: retries, backoff: initialBackoff, jitter: rand.Float64}
+// newAttempts makes them; retries is nil for the default.
+func newAttempts(retries *int) *attempts {
+	a := &attempts{left: defaultRetries, insists: true, backoff: initialBackoff, jitter: rand.Float64}
+	if retries != nil {
+		a.left, a.insists = *retries, false
+	}
+	return a
 }
 
 // pause returns the time to wait before the next attempt; not ok: the error is final. The
@@ -35,7 +46,12 @@ func newAttempts(retries int) *attempts {
 func (a *attempts) pause(ctx context.Context, failure *Error) (delay time.Duration, ok bool) {
 	a.mayHaveStarted = a.mayHaveStarted || !failure.NotStarted
 	failure.NotStarted = !a.mayHaveStarted
-	if a.left <= 0 || !failure.IsTransient() || !(failure.NotStarted || a.repeatable) {
+	deadline, bounded := ctx.Deadline()
+	mayGoOn := a.left > 0 || a.insists && a.mayHaveStarted && bounded
+	if !mayGoOn || !failure.IsTransient() || !(failure.NotStarted || a.repeatable) {
+		return 0, false
+	}
+	if failure.RetryAfter != nil && *failure.RetryAfter > longestWait {
 		return 0, false
 	}
 	a.left--
@@ -45,7 +61,7 @@ func (a *attempts) pause(ctx context.Context, failure *Error) (delay time.Durati
 	if failure.RetryAfter != nil {
 		delay += *failure.RetryAfter
 	}
-	if deadline, has := ctx.Deadline(); has && delay >= time.Until(deadline) {
+	if bounded && delay >= time.Until(deadline) {
 		return 0, false
 	}
 	return delay, true

@@ -9,7 +9,7 @@ import (
 )
 
 func attemptsOf(retries int) *attempts {
-	a := newAttempts(retries)
+	a := newAttempts(&retries)
 	a.jitter = func() float64 { return 1 }
 	return a
 }
@@ -50,6 +50,30 @@ func TestNoPauseOutlastsTheDeadline(t *testing.T) {
 		Code: codes.Unavailable, RetryAfter: &asked, NotStarted: true,
 	}); again {
 		t.Error("it waits beyond the deadline")
+	}
+}
+
+func TestALongPauseIsLeftToTheCaller(t *testing.T) {
+	asked := 6 * time.Second
+	if _, again := attemptsOf(1).pause(t.Context(), &Error{
+		Code: codes.ResourceExhausted, RetryAfter: &asked, NotStarted: true,
+	}); again {
+		t.Error("it waits for long")
+	}
+}
+
+func TestWhatMayHaveStartedIsAskedForUntilTheDeadline(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	a := newAttempts(nil)
+	a.repeatable = true
+	for attempt := range 100 {
+		if _, again := a.pause(ctx, &Error{Code: codes.Unavailable}); !again {
+			t.Fatal("it gave up after", attempt)
+		}
+	}
+	if _, again := a.pause(t.Context(), &Error{Code: codes.Unavailable}); again {
+		t.Error("without a deadline it goes on for ever")
 	}
 }
 

@@ -61,7 +61,11 @@ func (c *Client) StreamBatch(ctx context.Context, options *BatchOptions) (*Batch
 		results:        map[int]*ToolResult{},
 	}
 	if s.requestID != "" && s.sentToInstance == "" {
-		s.sentToInstance = c.findInstance(ctx)
+		var err error
+		once := 0
+		if s.sentToInstance, err = c.findInstance(ctx, newAttempts(&once)); err != nil {
+			return nil, err
+		}
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	if err := s.open(c, options.start()); err != nil {
@@ -69,6 +73,7 @@ func (c *Client) StreamBatch(ctx context.Context, options *BatchOptions) (*Batch
 		// No call was sent now, whatever the reason.
 		failure := ErrorFrom(ctx, err)
 		failure.NotStarted = options.SentToInstance == ""
+		failure.SentToInstance = options.SentToInstance
 		return nil, failure
 	}
 	return s, nil
@@ -258,10 +263,7 @@ func (s *BatchStream) receive() error {
 	case errors.Is(err, io.EOF) || s.Summary() != nil: // All has been said.
 		s.ended = io.EOF
 	default:
-		failure := ErrorFrom(s.ctx, err)
-		// Calls of an accepted turn may have run, whatever the reason.
-		failure.NotStarted = false
-		s.ended = failure
+		s.ended = s.failure(err)
 	}
 	return s.ended
 }
@@ -273,9 +275,7 @@ func (s *BatchStream) write(message *sidecallv1.StreamBatchRequest) error {
 		return nil
 	}
 	if !errors.Is(err, io.EOF) {
-		failure := ErrorFrom(s.ctx, err)
-		failure.NotStarted = false
-		return failure
+		return s.failure(err)
 	}
 	// The RPC is over; why is known after all that was received.
 	s.receiving.Lock()
@@ -284,9 +284,17 @@ func (s *BatchStream) write(message *sidecallv1.StreamBatchRequest) error {
 		continue
 	}
 	if errors.Is(s.ended, io.EOF) {
-		return &Error{Code: codes.FailedPrecondition, Message: "the turn is already over"}
+		return s.failure(&Error{Code: codes.FailedPrecondition, Message: "the turn is already over"})
 	}
 	return s.ended
+}
+
+// failure translates what ended an accepted turn: its calls may have run, whatever the reason.
+func (s *BatchStream) failure(err error) *Error {
+	failure := ErrorFrom(s.ctx, err)
+	failure.NotStarted = false
+	failure.SentToInstance = s.sentToInstance
+	return failure
 }
 
 // halfClose says that nothing more is sent; s.sending is held.

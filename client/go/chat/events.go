@@ -78,6 +78,9 @@ type (
 		Arguments string
 		// ApprovalID is what the decision is made under, see sidecall.Approve.
 		ApprovalID string
+		// RequestID is what the turn's calls are sent again under with a decision that comes
+		// later; see sidecall.BatchOptions.
+		RequestID string
 	}
 
 	// ApprovalDecided says that a human was asked about a call. The decision takes effect once

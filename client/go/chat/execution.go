@@ -191,6 +191,7 @@ func (x *turnExecution) pending(asked map[string]bool) []ApprovalRequested {
 			ToolName:   result.GetName(),
 			Arguments:  result.GetApprovalArguments(),
 			ApprovalID: result.GetApprovalId(),
+			RequestID:  x.requestID,
 		})
 	}
 	return requests

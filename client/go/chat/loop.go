@@ -117,10 +117,11 @@ func (l *Loop) run(ctx context.Context) (*Result, error) {
 }
 
 func (l *Loop) chooseTools(ctx context.Context) error {
-	listed, err := l.sidecar.ListTools(ctx)
+	answer, err := l.sidecar.ListTools(ctx)
 	if err != nil {
 		return err
 	}
+	listed := answer.Tools
 	if chosen := l.options.Tools; chosen != nil {
 		known := sidecall.NewToolNames(listed)
 		missing := slices.DeleteFunc(slices.Sorted(slices.Values(chosen)), known.Has)

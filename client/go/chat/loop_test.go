@@ -429,7 +429,7 @@ func TestImagesFollowTheAnswers(t *testing.T) {
 	) (*sidecallv1.ExecuteBatchResponse, error) {
 		result := fakesidecar.ResultOf(request.GetCalls()[0], "[image/png, 1 bytes]")
 		result.Parts = []*sidecallv1.ResultPart{{Part: &sidecallv1.ResultPart_Blob{
-			Blob: &sidecallv1.Blob{MediaType: "image/png", Data: []byte("x")},
+			Blob: &sidecallv1.Blob{MediaType: "image/png", Data: []byte("\x89PNG\r\n\x1a\n")},
 		}}}
 		return &sidecallv1.ExecuteBatchResponse{Results: []*sidecallv1.ToolResult{result}}, nil
 	}}

@@ -19,8 +19,8 @@ import (
 const (
 	// attachTime is what a sidecar may take to accept a host.
 	attachTime = 30 * time.Second
-	// crossingTime is for calls that the sidecar sent before it heard of a drain.
-	crossingTime = 100 * time.Millisecond
+	// drainingTime is what the sidecar may take to say that no more calls come.
+	drainingTime = time.Second
 	// endTime is what the sidecar has to end a stream when the host closes.
 	endTime = 5 * time.Second
 )
@@ -39,11 +39,14 @@ type attachment struct {
 	log      *slog.Logger
 	silent   atomic.Bool
 
-	mu            sync.Mutex
-	inHand        map[int64]handed
-	empty         *sync.Cond
-	over          bool
-	sidecarDrains bool
+	draining chan struct{} // Closed when the sidecar has said that no more calls come.
+
+	mu     sync.Mutex
+	inHand map[int64]handed
+	empty  *sync.Cond
+	over   bool
+	ended  chan struct{} // Closed when it is over.
+	drains bool          // The host asked for it.
 }
 
 type handed struct {
@@ -62,6 +65,7 @@ func (h *Host) attach(ctx context.Context) (*attachment, error) {
 	a := &attachment{
 		cancel: cancel, calls: lasting, runner: h.runner, log: h.log,
 		outbox: newOutbox(), inHand: map[int64]handed{},
+		draining: make(chan struct{}), ended: make(chan struct{}),
 	}
 	a.empty = sync.NewCond(&a.mu)
 	if err := a.open(streamCtx, h); err != nil {
@@ -114,6 +118,7 @@ func (a *attachment) serve() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.over = true
+	close(a.ended)
 	for _, call := range a.inHand {
 		call.cancel() // Nobody waits for its result any more.
 	}
@@ -181,10 +186,14 @@ func (a *attachment) handle(message *sidecallv1.AttachResponse) {
 			call.cancel()
 		}
 	case *sidecallv1.AttachResponse_Draining:
-		a.log.Info("the sidecar shuts down; calls in hand are finished")
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.sidecarDrains = true
+		if !a.drains {
+			a.log.Info("the sidecar shuts down; calls in hand are finished")
+		}
+		if !a.isDraining() {
+			close(a.draining)
+		}
 		a.closeIfDrained()
 	}
 }
@@ -225,20 +234,38 @@ func (a *attachment) answer(result *sidecallv1.HostResult) {
 
 // closeIfDrained half-closes once all is answered; a.mu is held.
 func (a *attachment) closeIfDrained() {
-	if a.sidecarDrains && len(a.inHand) == 0 {
+	if len(a.inHand) == 0 && a.isDraining() {
 		a.outbox.close()
+	}
+}
+
+func (a *attachment) isDraining() bool {
+	select {
+	case <-a.draining:
+		return true
+	default:
+		return false
 	}
 }
 
 // drain asks for no more calls, waits for those in hand and half-closes then. Calls that have not
 // ended in time are answered as abandoned.
 func (a *attachment) drain(timeout time.Duration) {
+	a.mu.Lock()
+	a.drains = true
+	a.mu.Unlock()
 	a.outbox.put(&sidecallv1.AttachRequest{
 		Message: &sidecallv1.AttachRequest_Drain{Drain: &sidecallv1.HostDrain{}},
 	})
-	time.Sleep(min(crossingTime, timeout))
 	late := time.AfterFunc(timeout, a.abandon)
 	defer late.Stop()
+	unanswered := time.NewTimer(min(drainingTime, timeout))
+	defer unanswered.Stop()
+	select {
+	case <-a.draining:
+	case <-a.ended:
+	case <-unanswered.C:
+	}
 	a.mu.Lock()
 	for len(a.inHand) > 0 && !a.over {
 		a.empty.Wait()

@@ -79,6 +79,13 @@ func (a *attached) sendCall(call *sidecallv1.HostCall) {
 	a.send(&sidecallv1.AttachResponse{Message: &sidecallv1.AttachResponse_Call{Call: call}})
 }
 
+func (a *attached) sendDraining() {
+	a.t.Helper()
+	a.send(&sidecallv1.AttachResponse{
+		Message: &sidecallv1.AttachResponse_Draining{Draining: &sidecallv1.HostDraining{}},
+	})
+}
+
 func (a *attached) receive() *sidecallv1.AttachRequest {
 	a.t.Helper()
 	message, err := a.stream.Recv()

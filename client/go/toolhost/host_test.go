@@ -80,8 +80,12 @@ func (r *running) stop(a *attached) error {
 	}
 	r.cancel()
 	for {
-		if _, err := a.stream.Recv(); err != nil {
+		message, err := a.stream.Recv()
+		if err != nil {
 			break
+		}
+		if message.GetDrain() != nil {
+			a.sendDraining()
 		}
 	}
 	a.end <- nil
@@ -269,9 +273,7 @@ func TestASidecarThatDrainsGetsItsAnswers(t *testing.T) {
 	}))
 	a := d.accept(t)
 	a.call(1, "slow", "")
-	a.send(&sidecallv1.AttachResponse{
-		Message: &sidecallv1.AttachResponse_Draining{Draining: &sidecallv1.HostDraining{}},
-	})
+	a.sendDraining()
 	close(release)
 
 	if result := a.result(); result.GetText() != "done" {
