@@ -142,9 +142,11 @@ impl Client {
     pub async fn get_capabilities(&self) -> Result<GetCapabilitiesResponse, RpcError> {
         let mut attempts = Attempts::harmless(self.connection.retries, None);
         let request = GetCapabilitiesRequest {};
-        self.repeat(&mut attempts, request, async |mut stub: Stub, request| {
-            stub.get_capabilities(request).await
-        })
+        self.repeat(
+            &mut attempts,
+            request,
+            |mut stub: Stub, request| async move { stub.get_capabilities(request).await },
+        )
         .await
     }
 
@@ -164,9 +166,11 @@ impl Client {
             };
             let mut attempts = Attempts::harmless(self.connection.retries, None);
             let page = self
-                .repeat(&mut attempts, request, async |mut stub: Stub, request| {
-                    stub.list_tools(request).await
-                })
+                .repeat(
+                    &mut attempts,
+                    request,
+                    |mut stub: Stub, request| async move { stub.list_tools(request).await },
+                )
                 .await;
             match page {
                 Ok(page) => {
@@ -274,7 +278,7 @@ impl Client {
         self.invoke(
             attempts.deadline(),
             request.clone(),
-            async |mut stub: Stub, request| stub.execute_batch(request).await,
+            |mut stub: Stub, request| async move { stub.execute_batch(request).await },
         )
         .await
     }
@@ -313,21 +317,25 @@ impl Client {
         deadline: Option<Instant>,
     ) -> Result<GetCapabilitiesResponse, RpcError> {
         let request = GetCapabilitiesRequest {};
-        self.invoke(deadline, request, async |mut stub: Stub, request| {
+        self.invoke(deadline, request, |mut stub: Stub, request| async move {
             stub.get_capabilities(request).await
         })
         .await
     }
 
     /// Invokes what changes nothing, until it succeeds or nothing more can be hoped for.
-    async fn repeat<T: Clone, R>(
+    async fn repeat<T, R, Fut>(
         &self,
         attempts: &mut Attempts,
         request: T,
-        rpc: impl AsyncFn(Stub, Request<T>) -> Result<Response<R>, Status>,
-    ) -> Result<R, RpcError> {
+        rpc: impl Fn(Stub, Request<T>) -> Fut + Copy,
+    ) -> Result<R, RpcError>
+    where
+        T: Clone,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
         loop {
-            let sent = self.invoke(attempts.deadline(), request.clone(), &rpc);
+            let sent = self.invoke(attempts.deadline(), request.clone(), rpc);
             let mut error = match sent.await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
@@ -337,12 +345,15 @@ impl Client {
         }
     }
 
-    async fn invoke<T, R>(
+    async fn invoke<T, R, Fut>(
         &self,
         deadline: Option<Instant>,
         request: T,
-        rpc: impl AsyncFn(Stub, Request<T>) -> Result<Response<R>, Status>,
-    ) -> Result<R, RpcError> {
+        rpc: impl Fn(Stub, Request<T>) -> Fut,
+    ) -> Result<R, RpcError>
+    where
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
         let request = self.connection.request(request, deadline).await?;
         let max_bytes = self.connection.max_message_bytes;
         let stub = Stub::new(self.connection.channel.clone())
@@ -384,3 +395,6 @@ pub(crate) async fn within<T>(
 pub(crate) fn deadline_exceeded() -> RpcError {
     RpcError::new(Code::DeadlineExceeded, "no answer in time")
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use crate::{
     Client, RpcError, ToolNames,
     chat::{
+        announced::{Announced, announce},
         chat_completions::ChatCompletions,
         dialect::Dialect,
         early::EarlyCalls,
-        errors::{ChatError, HookError},
+        errors::ChatError,
         events::{ChatEvent, Emitter},
         execution::TurnExecution,
         history::{TurnRecord, answer_open_calls},
@@ -294,51 +295,6 @@ struct Outcome {
     end: StoppedReason,
 }
 
-/// What the model has finished while its turn goes on.
-struct Announced<'a> {
-    turn: usize,
-    emitter: &'a Emitter,
-    calls: TurnCalls<'a>,
-}
-
-impl Announced<'_> {
-    async fn take(
-        &mut self,
-        part: StreamPart,
-        early: &mut Option<EarlyCalls<'_>>,
-    ) -> Result<(), ChatError> {
-        let turn = self.turn;
-        match part {
-            StreamPart::Text(text) if !text.is_empty() => {
-                self.emitter
-                    .emit(|| ChatEvent::TextDelta { turn, text })
-                    .await?;
-            }
-            StreamPart::Refusal(text) if !text.is_empty() => {
-                self.emitter
-                    .emit(|| ChatEvent::RefusalDelta { turn, text })
-                    .await?;
-            }
-            StreamPart::Text(_) | StreamPart::Refusal(_) => {}
-            StreamPart::CallDone(call) => {
-                for index in self.calls.add(call) {
-                    announce(self.emitter, turn, index, &self.calls.batch[index]).await?;
-                }
-                if let Some(early) = early {
-                    early.send(&self.calls, self.emitter).await?;
-                }
-            }
-            StreamPart::CallReopened => {
-                if let Some(early) = early {
-                    let reason = "more of a call arrived after the next one had begun";
-                    early.abandon(reason, self.emitter).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A turn whose calls are all known.
 struct RunningTurn<'a> {
     turn: usize,
@@ -386,21 +342,6 @@ impl RunningTurn<'_> {
     }
 }
 
-async fn announce(
-    emitter: &Emitter,
-    turn: usize,
-    index: usize,
-    call: &ToolCall,
-) -> Result<(), HookError> {
-    emitter
-        .emit(|| ChatEvent::CallReady {
-            turn,
-            index,
-            call: call.clone(),
-        })
-        .await
-}
-
 /// What happens next to calls that were sent early; never, where none are under way.
 async fn next_event(early: &mut Option<EarlyCalls<'_>>) -> Result<Option<Event>, RpcError> {
     match early {
@@ -408,3 +349,6 @@ async fn next_event(early: &mut Option<EarlyCalls<'_>>) -> Result<Option<Event>,
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

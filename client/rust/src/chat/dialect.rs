@@ -58,3 +58,6 @@ pub(crate) trait Dialect: Send + Sync {
     /// Calls without an answer, each with the place to insert one at, in order.
     fn open_calls(&self, history: &[Value]) -> Vec<(usize, ModelCall)>;
 }
+
+#[cfg(test)]
+mod tests;

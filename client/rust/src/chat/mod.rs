@@ -18,6 +18,7 @@
 //! The history that it leaves is valid all the same: each call is answered, and the next run goes
 //! on from there.
 
+mod announced;
 mod approvals;
 mod assembly;
 mod chat_completions;

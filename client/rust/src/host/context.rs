@@ -27,12 +27,11 @@ pub struct ToolContext {
 
 impl ToolContext {
     pub(crate) fn new(
-        mut call: HostCall,
+        call: HostCall,
         deadline: Option<Instant>,
         cancellation: CancellationToken,
         reports: mpsc::Sender<AttachRequest>,
     ) -> Self {
-        call.arguments = String::new();
         Self {
             call,
             deadline,
@@ -45,6 +44,12 @@ impl ToolContext {
     #[must_use]
     pub fn tool_name(&self) -> &str {
         &self.call.name
+    }
+
+    /// The arguments as JSON text, for values that no type of the function's own can hold.
+    #[must_use]
+    pub fn arguments_text(&self) -> &str {
+        &self.call.arguments
     }
 
     /// Id that the model's provider gave the call; may be empty.

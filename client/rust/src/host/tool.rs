@@ -227,3 +227,58 @@ impl std::fmt::Debug for HostedTool {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[cfg(feature = "schemars")]
+    #[test]
+    fn a_schema_is_made_of_the_type_of_the_arguments() {
+        #[derive(serde::Deserialize, schemars::JsonSchema)]
+        #[expect(dead_code, reason = "only its schema counts")]
+        struct Of {
+            /// Name of the city.
+            city: String,
+            days: Option<u8>,
+        }
+        let tool = HostedTool::typed("a", "", |_: Of, _| async { Ok::<_, ToolError>(()) });
+        let schema: Value = serde_json::from_str(&tool.tool.input_schema).unwrap();
+        assert_eq!(schema["type"], "object");
+        assert_eq!(schema["required"], json!(["city"]));
+        assert_eq!(
+            schema["properties"]["city"]["description"],
+            "Name of the city."
+        );
+        assert_eq!(schema.get("title"), None);
+    }
+
+    #[test]
+    fn a_policy_is_part_of_the_offer() {
+        let tool = HostedTool::new("a", "", &json!({}), |_: Value, _| async {
+            Ok::<_, ToolError>(())
+        })
+        .effects(Effects::Idempotent)
+        .timeout(Duration::from_millis(1500))
+        .rate(10, Duration::from_secs(1), 20)
+        .shared_limits(["b"])
+        .requires_approval();
+        let limits = tool.tool.limits.clone().unwrap();
+        assert_eq!(limits.timeout.unwrap().nanos, 500_000_000);
+        assert_eq!(limits.rate.unwrap().burst, 20);
+        assert_eq!(limits.groups, ["b"]);
+        assert!(tool.tool.requires_approval);
+        assert_eq!(tool.tool.effects(), Effects::Idempotent);
+    }
+
+    #[test]
+    fn a_text_for_the_model_is_found_behind_other_errors() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] ToolError);
+        let outer: BoxError = Outer(ToolError::new("inner")).into();
+        assert!(matches!(Failure::of(outer), Failure::Told(error) if error.message == "inner"));
+        assert!(matches!(Failure::of("other".into()), Failure::Other(_)));
+    }
+}
