@@ -13,9 +13,10 @@ from tests.conformance.harness.cases import Case, CaseError, find_cases
 from tests.conformance.harness.languages import Language, find_languages
 from tests.conformance.harness.outcomes import Report
 from tests.conformance.harness.recordings import write_recording, write_tools
-from tests.conformance.harness.suite import run_language
+from tests.conformance.harness.suite import ModelServer, run_language
 from tests.conformance.harness.table import failures, table
 
+_SERVERS: tuple[ModelServer, ...] = ("scripted", "aimock")
 _REFERENCE = "python"
 
 
@@ -23,8 +24,13 @@ async def _run(languages: Sequence[Language], cases: Sequence[Case]) -> list[Rep
     required = os.environ.get("SIDECALL_REQUIRE_TOOLCHAINS") == "1"
     reports = []
     for language in languages:
-        print(f"{language.name} ...", file=sys.stderr, flush=True)
-        reports.append(await run_language(language, cases, toolchains_required=required))
+        for server in _SERVERS:
+            print(f"{language.name}, {server} model ...", file=sys.stderr, flush=True)
+            reports.append(
+                await run_language(
+                    language, cases, model_server=server, toolchains_required=required
+                )
+            )
     return reports
 
 

@@ -24,6 +24,9 @@ _EXPECTED = {
 }
 
 
+_PLAIN_TURN = {"text", "calls", "piece_chars", "piece_bytes"}
+
+
 class CaseError(ValueError):
     """A case is not written as it should be."""
 
@@ -117,6 +120,20 @@ class Case:
         """Its file."""
         return CASES / f"{self.name}.yaml"
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether any model server can play it: its turns are texts and calls with ids."""
+        turns = self.data.get("model", ())
+        calls = [call for turn in turns for call in turn.get("calls", ())]
+        return (
+            self.kind == "chat"
+            and all(turn.keys() <= _PLAIN_TURN and _says_something(turn) for turn in turns)
+            and all(call.get("id") for call in calls)
+            and not any("cancel_after" in run for run in self.data["runs"])
+            # Who asks for reasoning may get some that nobody has written down.
+            and "include" not in self.data.get("options", {}).get("request", {})
+        )
+
 
 def recording_of(path: Path) -> Path:
     """The file that holds what was recorded of a case."""
@@ -131,6 +148,10 @@ def find_cases(patterns: Iterable[str] = ("*",)) -> list[Case]:
         for path in sorted(CASES.glob("*.yaml"))
         if any(fnmatch(path.stem, pattern) for pattern in wanted)
     ]
+
+
+def _says_something(turn: Mapping[str, Any]) -> bool:
+    return bool(turn.get("text") or turn.get("calls"))
 
 
 def _check(path: Path, where: str, data: Mapping[str, Any], known: set[str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tests.conformance.harness.cases import Case, Way, recording_of
@@ -18,15 +18,29 @@ _CLOCK_S = 1
 """By how much two processes may differ about the time that is left."""
 
 
-def compare_recorded(case: Case, way: Way, actual: Mapping[str, Any]) -> Iterable[str]:
-    """What differs from the recording, which has one entry for an API or one for each way."""
+def compare_recorded(
+    case: Case,
+    way: Way,
+    actual: Mapping[str, Any],
+    simplify: Callable[[Any], Any] | None = None,
+) -> Iterable[str]:
+    """What differs from the recording, which has one entry for an API or one for each way.
+
+    Args:
+        case: The case.
+        way: The way in which it was run.
+        actual: What happened.
+        simplify: Takes from both what depends on the model server.
+    """
     for part, value in actual.items():
         entries = case.recorded.get(part, {})
         expected = entries.get(way.name, entries.get(way.api))
         if expected is None:
             yield f"{part}: nothing is recorded for {way.name}"
-        else:
+        elif simplify is None:
             yield from differences(expected, value, part)
+        else:
+            yield from differences(simplify(expected), simplify(value), part)
 
 
 def write_recording(case: Case, outcomes: Iterable[Outcome]) -> None:

@@ -19,6 +19,8 @@ _MINTED = {
     "sent_to_instance": "instance",
     "decide_time": "time",
 }
+_ITEMS = ("message", "function_call", "output_text")
+_OF_THE_SERVER = ("id", "status", "annotations", "logprobs")
 _LONG = 4000
 _SHOWN = 80
 _RPC_FAILURE = re.compile(r"failed \(([A-Z_]+): .*\)\. (?=This call)")
@@ -92,6 +94,14 @@ def comparable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: comparable(item) for key, item in value.items()}
     return [comparable(item) for item in value] if isinstance(value, list) else value
+
+
+def plain_items(value: Any) -> Any:
+    """A copy without what model servers write into items as they please."""
+    if isinstance(value, dict):
+        own = _OF_THE_SERVER if value.get("type") in _ITEMS else ()
+        return {key: plain_items(item) for key, item in value.items() if key not in own}
+    return [plain_items(item) for item in value] if isinstance(value, list) else value
 
 
 def model_requests(

@@ -41,6 +41,7 @@ class Runner:
         self._endpoint = endpoint
         self._log = log
         self._last_id = -1
+        self._log_start = 0
         self._process: asyncio.subprocess.Process
 
     async def __aenter__(self) -> Self:
@@ -80,6 +81,7 @@ class Runner:
         Raises:
             RunnerError: There is no such answer. The process is of no more use then.
         """
+        self._log_start = self._log.stat().st_size
         self._last_id += 1
         request_id = str(self._last_id)
         await self.tell({"id": request_id, **request})
@@ -114,5 +116,6 @@ class Runner:
         await self._process.wait()
 
     def _tail(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        written = self._log.read_bytes()[self._log_start :]
+        lines = written.decode(errors="replace").splitlines()[-_LOG_LINES:]
         return "\n".join(["; the end of its log:", *lines]) if lines else ""
