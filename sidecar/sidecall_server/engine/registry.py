@@ -90,6 +90,7 @@ class Registry:
         }
         self._built_in = tuple(self._groups)
         self.tools = ToolTable()
+        self._digests: dict[str, bytes] = {}
         self.revision = _revision(())
 
     def swap(self, tools: Iterable[BoundTool], groups: Mapping[str, Group] = _NO_GROUPS) -> None:
@@ -106,24 +107,37 @@ class Registry:
         group_states = self._group_states(groups)
         states: dict[str, ToolState] = {}
         entries: dict[str, ToolPolicies] = {}
-        sources: dict[str, str] = {}
+        # Most tools stay as they are when a host comes or goes, and there may be thousands.
+        same_groups = group_states == self._groups
         for tool in tools:
             name = tool.spec.name
             if name in entries:
                 raise ValueError(
-                    f"two tools are named {name!r}: one of {sources[name]}, one of {tool.source}"
+                    f"two tools are named {name!r}: one of {entries[name].tool.source}, "
+                    f"one of {tool.source}"
                 )
-            states[name] = self._state_for(tool)
-            entries[name] = self._entry(tool, states[name], group_states)
-            sources[name] = tool.source
-        for name, entry in entries.items():
-            self._put_in_force(states[name], entry.tool)
+            before = self.tools.get(name) if same_groups else None
+            if before is not None and before.tool is tool:
+                entries[name] = before
+                if tool.places is None:
+                    continue
+                states[name] = before.state
+            else:
+                states[name] = self._state_for(tool)
+                entries[name] = self._entry(tool, states[name], group_states)
+        for name, state in states.items():
+            self._put_in_force(state, entries[name].tool)
         for name, group in groups.items():
             self._change_group(group_states[name], group)
         self._states |= states
         self._groups |= group_states
-        self.tools = ToolTable(sorted(entries.items()))
-        self.revision = _revision(entry.spec for entry in self.tools.values())
+        replaced, self.tools = self.tools, ToolTable(sorted(entries.items()))
+        # Only of what is new: a swap happens whenever a host comes or goes.
+        self._digests = {
+            name: self._digests[name] if replaced.get(name) is entry else _digest(entry.spec)
+            for name, entry in self.tools.items()
+        }
+        self.revision = _revision(self._digests.values())
 
     def _group_states(self, groups: Mapping[str, Group]) -> dict[str, GroupState]:
         """The state of each group that tools may name; known ones keep theirs."""
@@ -267,12 +281,13 @@ def _stable(spec: ToolSpec) -> str:
     return f"{replace(spec, retry=retry)!r} {codes}"
 
 
-def _revision(specs: Iterable[ToolSpec]) -> str:
-    digest = hashlib.sha256()
-    for spec in specs:
-        facts = (spec.name, spec.description, spec.input_schema, spec.output_schema)
-        digest.update(json.dumps(facts, sort_keys=True, default=repr).encode())
-        # Values only: their text is the same in every process.
-        policies = replace(spec, input_schema={}, output_schema=None)
-        digest.update(_stable(policies).encode())
-    return digest.hexdigest()[:16]
+def _digest(spec: ToolSpec) -> bytes:
+    facts = (spec.name, spec.description, spec.input_schema, spec.output_schema)
+    # Values only: their text is the same in every process.
+    policies = replace(spec, input_schema={}, output_schema=None)
+    text = json.dumps(facts, sort_keys=True, default=repr) + _stable(policies)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _revision(digests: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]

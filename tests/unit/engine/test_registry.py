@@ -11,6 +11,7 @@ from sidecall_server.core.call import ToolCall
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import Reason
 from sidecall_server.core.tool import Effects
+from sidecall_server.engine import registry as registry_module
 from sidecall_server.engine.registry import Registry, ToolTable, tool_not_found
 
 
@@ -80,6 +81,23 @@ def test_a_bad_set_of_tools_changes_nothing(tools: list[object], message: str) -
     assert kept.tools is before
     assert kept.revision == revision
     assert {limiter.name for limiter in kept.limiters()} == {"old", "threads", "processes"}
+
+
+def test_a_swap_describes_only_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    described: list[str] = []
+    describe = registry_module._digest
+    monkeypatch.setattr(
+        registry_module, "_digest", lambda spec: described.append(spec.name) or describe(spec)
+    )
+    tools = registry()
+    own = [bound(name, echo) for name in "abc"]
+    tools.swap(own)
+    first = tools.revision
+    tools.swap([*own, bound("hosted", echo)])
+    assert described == ["a", "b", "c", "hosted"]
+    tools.swap(own)
+    assert described == ["a", "b", "c", "hosted"]
+    assert tools.revision == first
 
 
 async def test_a_batch_keeps_the_tools_it_started_with() -> None:
