@@ -1,6 +1,8 @@
 package sidecall
 
 import (
+	"fmt"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -50,6 +52,20 @@ type BatchResults struct {
 	RequestID string
 	// Schedule explains how long the batch took.
 	Schedule *Schedule
+}
+
+// check fails where a number cannot be told to the sidecar.
+func (o *BatchOptions) check() error {
+	if o.MaxConcurrency < 0 || o.MaxConcurrency > math.MaxInt32 {
+		return fmt.Errorf("sidecall: MaxConcurrency must be from 0 to %d, not %d", math.MaxInt32, o.MaxConcurrency)
+	}
+	if o.MaxResponseBytes < 0 {
+		return fmt.Errorf("sidecall: MaxResponseBytes must not be negative, but is %d", o.MaxResponseBytes)
+	}
+	if o.Timeout < 0 {
+		return fmt.Errorf("sidecall: Timeout must not be negative, but is %v", o.Timeout)
+	}
+	return nil
 }
 
 func (o *BatchOptions) request(calls []*ToolCall) *sidecallv1.ExecuteBatchRequest {

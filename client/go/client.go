@@ -118,12 +118,16 @@ func (c *Client) ListTools(ctx context.Context) (*ListedTools, error) {
 // requests are durable; else it refuses, with [ReasonRequestForgotten]. Who sends it again by
 // hand, after an error of which NotStarted is false, passes the error's SentToInstance on.
 //
-// It fails with an [*Error], whose NotStarted says whether that is harmless.
+// It fails with an [*Error], whose NotStarted says whether that is harmless, or another error
+// where an option makes no sense.
 func (c *Client) ExecuteBatch(
 	ctx context.Context, calls []*ToolCall, options *BatchOptions,
 ) (*BatchResults, error) {
 	if options == nil {
 		options = &BatchOptions{}
+	}
+	if err := options.check(); err != nil {
+		return nil, err
 	}
 	request := options.request(calls)
 	tries := newAttempts(c.settings.retries)

@@ -49,10 +49,13 @@ type BatchStream struct {
 // accepted it. options may be nil. The context ends the turn, also after StreamBatch has
 // returned.
 //
-// It fails with an [*Error].
+// It fails with an [*Error], or another error where an option makes no sense.
 func (c *Client) StreamBatch(ctx context.Context, options *BatchOptions) (*BatchStream, error) {
 	if options == nil {
 		options = &BatchOptions{}
+	}
+	if err := options.check(); err != nil {
+		return nil, err
 	}
 	s := &BatchStream{
 		requestID:      options.RequestID,

@@ -138,6 +138,18 @@ func TestAnAbandonedTurnEndsInOrder(t *testing.T) {
 	}
 }
 
+func TestNumbersThatMakeNoSense(t *testing.T) {
+	client := clientOf(t, "unix:/none")
+	for _, options := range []sidecall.BatchOptions{{MaxConcurrency: 1 << 32}, {MaxResponseBytes: -1}, {Timeout: -1}} {
+		if _, err := client.StreamBatch(t.Context(), &options); err == nil || errors.As(err, new(*sidecall.Error)) {
+			t.Errorf("%+v: %v", options, err)
+		}
+		if _, err := client.ExecuteBatch(t.Context(), nil, &options); err == nil || errors.As(err, new(*sidecall.Error)) {
+			t.Errorf("%+v: %v", options, err)
+		}
+	}
+}
+
 func TestARefusedTurnStartedNothing(t *testing.T) {
 	fake := &fakesidecar.Fake{Stream: func(fakesidecar.StreamServer) error {
 		return fakesidecar.Refusal(codes.Unavailable, "DRAINING", -1)

@@ -20,7 +20,10 @@ func (chatCompletions) request(
 	if err != nil {
 		return nil, err
 	}
-	body := requestOf(o, offered)
+	body, err := requestOf(o, offered)
+	if err != nil {
+		return nil, err
+	}
 	body["messages"] = withHint(history, o.hint())
 	if _, given := body["stream_options"]; o.Stream && !given {
 		body["stream_options"] = Item{"include_usage": true}
@@ -28,7 +31,7 @@ func (chatCompletions) request(
 	return body, nil
 }
 
-func requestOf(o *Options, offered []Item) Item {
+func requestOf(o *Options, offered []Item) (Item, error) {
 	body := maps.Clone(o.Request)
 	if body == nil {
 		body = Item{}
@@ -38,18 +41,14 @@ func requestOf(o *Options, offered []Item) Item {
 	for _, tool := range offered {
 		all = append(all, tool)
 	}
-	switch own := body["tools"].(type) {
-	case []any:
-		all = append(all, own...)
-	case []Item:
-		for _, tool := range own {
-			all = append(all, tool)
-		}
+	own, err := o.ownTools()
+	if err != nil {
+		return nil, err
 	}
-	if len(all) > 0 {
+	if all = append(all, own...); len(all) > 0 {
 		body["tools"] = all
 	}
-	return body
+	return body, nil
 }
 
 func withHint(history []Item, hint string) []Item {

@@ -29,6 +29,7 @@ type earlyCalls struct {
 	holdUnstarted bool
 
 	stream  *sidecall.BatchStream
+	cancel  context.CancelFunc // Ends the stream and what hooks are told of it.
 	sent    []*sidecall.ToolCall
 	done    chan struct{} // Closed when the reader has ended.
 	readErr error         // Why it ended; set before done is closed.
@@ -45,6 +46,7 @@ type earlyCalls struct {
 // close ends the stream and waits for the reader.
 func (e *earlyCalls) close() {
 	if e.stream != nil {
+		e.cancel()
 		e.stream.Close()
 		<-e.done
 	}
@@ -76,12 +78,14 @@ func (e *earlyCalls) send(ctx context.Context, calls *turnCalls) error {
 
 func (e *earlyCalls) sendAll(ctx context.Context, unsent []*sidecall.ToolCall) error {
 	if e.stream == nil {
-		stream, err := e.open(ctx)
+		streamCtx, cancel := context.WithCancel(ctx)
+		stream, err := e.open(streamCtx)
 		if err != nil {
+			cancel()
 			return err
 		}
-		e.stream, e.done = stream, make(chan struct{})
-		go e.read(ctx)
+		e.stream, e.cancel, e.done = stream, cancel, make(chan struct{})
+		go e.read(streamCtx)
 	}
 	for _, call := range unsent {
 		e.sent = append(e.sent, call)

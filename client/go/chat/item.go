@@ -23,7 +23,7 @@ func Items(values ...any) ([]Item, error) {
 		if err != nil {
 			return nil, fmt.Errorf("chat: %w", err)
 		}
-		item, err := decodeItem(string(text))
+		item, err := decode(string(text))
 		if err != nil {
 			return nil, fmt.Errorf("chat: not an item of a conversation: %w", err)
 		}
@@ -32,16 +32,22 @@ func Items(values ...any) ([]Item, error) {
 	return items, nil
 }
 
-// decodeItem reads a JSON object. Numbers keep their digits, members that are null are dropped,
-// and lone surrogates, which UTF-8 has no form for, become the text of their escapes.
+// decodeItem reads a JSON object as decode does, and drops members that are null.
 func decodeItem(text string) (Item, error) {
+	item, err := decode(text)
+	dropNulls(item)
+	return item, err
+}
+
+// decode reads a JSON object. Numbers keep their digits, and lone surrogates, which UTF-8 has no
+// form for, become the text of their escapes.
+func decode(text string) (Item, error) {
 	decoder := json.NewDecoder(strings.NewReader(escapeSurrogates(text)))
 	decoder.UseNumber()
 	var item Item
 	if err := decoder.Decode(&item); err != nil {
 		return nil, err
 	}
-	dropNulls(item)
 	return item, nil
 }
 

@@ -65,9 +65,18 @@ func (l *Loop) Run(ctx context.Context, question string) (*Result, error) {
 	return l.start(ctx, func() { l.history = append(l.history, User(question)) })
 }
 
-// RunMessages is like [Loop.Run], with a conversation that replaces the loop's history.
+// RunMessages is like [Loop.Run], with a conversation that replaces the loop's history. It also
+// fails where a message has no JSON form.
 func (l *Loop) RunMessages(ctx context.Context, messages []Item) (*Result, error) {
-	return l.start(ctx, func() { l.history = slices.Clone(messages) })
+	values := make([]any, len(messages))
+	for i, message := range messages {
+		values[i] = message
+	}
+	history, err := Items(values...)
+	if err != nil {
+		return nil, err
+	}
+	return l.start(ctx, func() { l.history = history })
 }
 
 func (l *Loop) start(ctx context.Context, begin func()) (*Result, error) {

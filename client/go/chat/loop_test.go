@@ -376,7 +376,7 @@ func TestToolsThatAreNotThere(t *testing.T) {
 func TestOptionsThatMakeNoSense(t *testing.T) {
 	for _, options := range []chat.Options{
 		{}, {Model: "m", API: "x"}, {Model: "m", MaxTurns: -1}, {Model: "m", BatchTimeout: -1},
-		{Model: "m", Request: map[string]any{"n": 2}}, {Model: "m", Batch: sidecall.BatchOptions{RequestID: "r"}},
+		{Model: "m", Request: map[string]any{"n": 2}}, {Model: "m", Request: map[string]any{"tools": "all"}}, {Model: "m", Batch: sidecall.BatchOptions{RequestID: "r"}},
 	} {
 		if _, err := chat.NewLoop(nil, openai.Client{}, options); err == nil {
 			t.Errorf("%+v was taken", options)
@@ -405,6 +405,7 @@ func TestHistoriesOfTheLibraryCanBeGiven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	items = append(items, chat.Item{"role": "assistant", "tool_calls": []map[string]string{{"id": "open"}}})
 	m := &model{answers: []string{message("Hi.")}}
 	loop := loopOf(t, &fakesidecar.Fake{}, m, chat.Options{ReferenceHint: true})
 
@@ -414,8 +415,11 @@ func TestHistoriesOfTheLibraryCanBeGiven(t *testing.T) {
 
 	messages, _ := m.requests[0]["messages"].([]any)
 	first, _ := messages[0].(map[string]any)
-	if text, _ := first["content"].(string); len(messages) != 2 || !strings.HasPrefix(text, "Be brief.\n\nYou can call") {
+	if text, _ := first["content"].(string); len(messages) != 4 || !strings.HasPrefix(text, "Be brief.\n\nYou can call") {
 		t.Error(messages)
+	}
+	if got := contents(t, loop.History()); got["open"] == "" {
+		t.Error("a call of the given history has no answer:", got)
 	}
 	if _, err := chat.Items("text"); err == nil {
 		t.Error("text was taken for a message")

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -101,10 +102,26 @@ func (o *Options) check() error {
 			return fmt.Errorf("chat: Request may not hold %s", name)
 		}
 	}
+	if _, err := o.ownTools(); err != nil {
+		return err
+	}
 	if o.Batch.RequestID != "" || o.Batch.SentToInstance != "" || o.Batch.Approvals != nil {
 		return errors.New("chat: RequestID, SentToInstance and Approvals belong to one turn")
 	}
 	return nil
+}
+
+// ownTools returns the tools in Request.
+func (o *Options) ownTools() ([]any, error) {
+	text, err := json.Marshal(o.Request["tools"])
+	if err != nil {
+		return nil, fmt.Errorf("chat: the tools in Request: %w", err)
+	}
+	var tools []any
+	if err := json.Unmarshal(text, &tools); err != nil {
+		return nil, fmt.Errorf("chat: the tools in Request are no list: %w", err)
+	}
+	return tools, nil
 }
 
 func (o *Options) hint() string {

@@ -20,7 +20,10 @@ func (responses) request(
 	if err != nil {
 		return nil, err
 	}
-	body := requestOf(o, offered)
+	body, err := requestOf(o, offered)
+	if err != nil {
+		return nil, err
+	}
 	body["input"] = history
 	if hint := o.hint(); hint != "" {
 		if given := textOf(body, "instructions"); given != "" {

@@ -417,6 +417,10 @@ func TestSchemas(t *testing.T) {
 	if _, err := toolhost.NewTool("t", "", func(context.Context, any) (string, error) { return "", nil }, given); err != nil {
 		t.Error(err)
 	}
+	limits := &toolhost.ToolOptions{Limits: toolhost.Limits{MaxQueue: 1 << 40}}
+	if _, err := toolhost.NewTool("t", "", function, limits); err == nil {
+		t.Error("a limit beyond all bounds was taken")
+	}
 	given.InputSchema = "text"
 	if _, err := toolhost.NewTool("t", "", function, given); err == nil {
 		t.Error("text was taken for a schema")

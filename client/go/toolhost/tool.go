@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"time"
@@ -84,7 +85,8 @@ type Rate struct {
 // null, anything else as JSON. A [*ToolError] is told to the model; of any other error it only
 // learns that the tool failed.
 //
-// options may be nil. NewTool fails where there is no name, or no schema of an object.
+// options may be nil. NewTool fails where there is no name, no schema of an object, or a limit
+// that makes no sense.
 func NewTool[Args, Result any](
 	name, description string,
 	function func(ctx context.Context, arguments Args) (Result, error),
@@ -95,6 +97,9 @@ func NewTool[Args, Result any](
 	}
 	if name == "" || function == nil {
 		return nil, errors.New("toolhost: a tool needs a name and a function")
+	}
+	if err := options.Limits.check(); err != nil {
+		return nil, fmt.Errorf("toolhost: tool %s: %w", name, err)
 	}
 	message := &sidecallv1.Tool{
 		Name:             name,
@@ -148,6 +153,17 @@ func inputSchema[Args any](given any) (string, error) {
 		return "", errors.New("the input schema is no JSON object")
 	}
 	return string(text), nil
+}
+
+func (l *Limits) check() error {
+	for name, limit := range map[string]int{
+		"MaxConcurrency": l.MaxConcurrency, "MaxQueue": l.MaxQueue, "MaxAttempts": l.MaxAttempts,
+	} {
+		if limit < 0 || limit > math.MaxInt32 {
+			return fmt.Errorf("%s must be from 0 to %d, not %d", name, math.MaxInt32, limit)
+		}
+	}
+	return nil
 }
 
 func (l *Limits) message() *sidecallv1.ToolLimits {
