@@ -67,6 +67,9 @@ class World:
             if running:
                 index = running[number % len(running)]
                 self.calls[index].cancelled = True
+                on_cancel = self.calls[index].on_cancel
+                assert on_cancel is not None
+                on_cancel()
                 self.tasks[index].cancel()
             return
         host = self.hosts[number % len(self.hosts)]

@@ -197,8 +197,10 @@ class Call:
         outcome: What became of it; None before it is final.
         cancelled: Whether the current attempt has been told to end.
         preparing: Whether the attempt waits for what runs it: its tool has not started.
+        in_line: Whether it waits behind other calls while it prepares: its tool's queue
+            timeout holds on.
         on_cancel: Called once when the attempt is told to end; set by a backend that
-            cannot be cancelled through its task.
+            cannot be cancelled through its task, or not soon enough.
         blocked_ns: Time blocked per cause, for the causes that occurred.
         failed_attempts: Attempts that were followed by another one, in order.
         replayed: Whether the outcome was kept from an earlier send.
@@ -226,6 +228,7 @@ class Call:
     outcome: Outcome | None = None
     cancelled = False
     preparing = False
+    in_line = False
     on_cancel: Callable[[], None] | None = None
     blocked_ns: dict[BlockCause, int] | None = None
     failed_attempts: tuple[FailedAttempt, ...] = ()
@@ -256,13 +259,18 @@ class Call:
         self.observer = observer
         self.received_ns = received_ns
 
-    def prepare(self) -> None:
+    def prepare(self, *, in_line: bool = False) -> None:
         """Says that the attempt has to wait for what runs it, a process for example.
 
         Until `restart_clock` the attempt's time does not count, and the call is not
         started when it is given up.
+
+        Args:
+            in_line: Whether others may be before it, so that it waits no longer than its
+                tool's calls may wait for permits.
         """
         self.preparing = True
+        self.in_line = in_line
 
     def restart_clock(self) -> None:
         """Says that the tool starts now: the attempt's time counts from here."""

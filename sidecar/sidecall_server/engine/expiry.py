@@ -1,7 +1,8 @@
 """Calls of a batch whose time is over."""
 
-from sidecall_server.core.call import BlockCause
+from sidecall_server.core.call import BlockCause, Call
 from sidecall_server.core.outcome import Reason
+from sidecall_server.engine.admission import Flow
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.deadlines import BATCH_OVER, queued_since
 from sidecall_server.engine.watchdog import NEVER
@@ -30,6 +31,17 @@ def expire(batch: Batch, now_ns: int) -> int:
         if flow.waiting:
             next_ns = min(next_ns, queued_since(flow.waiting[0]) + timeout_ns)
     return min(next_ns, _expire_in_lanes(batch, now_ns)) if batch.aside.waits else next_ns
+
+
+def expire_in_line(flow: Flow, call: Call, now_ns: int) -> int:
+    """Ends a call that has permits and waits too long for its place; returns when to ask again."""
+    timeout_ns = flow.entry.queue_timeout_ns
+    until_ns = queued_since(call) + timeout_ns
+    if now_ns < until_ns:
+        return until_ns
+    batch: Batch = flow.owner
+    batch.give_up(call, Reason.QUEUE_TIMEOUT, _waited(timeout_ns))
+    return NEVER
 
 
 def _expire_in_lanes(batch: Batch, now_ns: int) -> int:

@@ -12,6 +12,7 @@ from sidecall_server.engine.admission import Admission, Flow
 from sidecall_server.engine.attempts import settle, time_out
 from sidecall_server.engine.batch import Batch
 from sidecall_server.engine.bugs import internal_failure
+from sidecall_server.engine.expiry import expire_in_line
 from sidecall_server.engine.lanes import Lanes
 from sidecall_server.engine.slices import Slices
 from sidecall_server.engine.watchdog import NEVER, Watchdog
@@ -195,6 +196,8 @@ class Runner:
             call = worker.call
             if call.outcome is not None and not call.detached:
                 continue
+            if call.preparing and call.in_line:
+                next_ns = min(next_ns, expire_in_line(worker.flow, call, now_ns))
             if not call.started_ns or call.preparing:
                 continue
             if now_ns < call.deadline_ns:

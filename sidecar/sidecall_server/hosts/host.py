@@ -57,11 +57,23 @@ class HostedAttempt:
         host: The host that has it; None while it waits for one.
         id: What the host knows it by; 0 before it has one.
         is_sent: Whether the host has been given it: its function may run.
+        is_repeatable: Whether running it twice does no harm, by all policies that were in
+            force since it was first sent.
         moves: Hosts that disappeared while they had it.
         ended: Done when it needs nothing any more; None where nobody wants an outcome.
     """
 
-    __slots__ = ("call", "ended", "host", "id", "is_sent", "moves", "offer", "turn")
+    __slots__ = (
+        "call",
+        "ended",
+        "host",
+        "id",
+        "is_repeatable",
+        "is_sent",
+        "moves",
+        "offer",
+        "turn",
+    )
 
     def __init__(self, offer: "Offer", call: Call, turn: int) -> None:
         self.offer = offer
@@ -70,6 +82,7 @@ class HostedAttempt:
         self.host: Host | None = None
         self.id = 0
         self.is_sent = False
+        self.is_repeatable = False
         self.moves = 0
         self.ended: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
 

@@ -9,10 +9,18 @@ import contextlib
 import itertools
 from bisect import insort
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from sidecall_server.core.call import Call
-from sidecall_server.core.outcome import Outcome, Reason, not_started, unknown_effect
+from sidecall_server.core.outcome import (
+    ExecutionState,
+    Failure,
+    Outcome,
+    Reason,
+    not_started,
+    unknown_effect,
+)
 from sidecall_server.core.ports import Clock
 from sidecall_server.hosts.host import Host, HostedAttempt, HostedTool, Offer
 
@@ -92,6 +100,7 @@ class HostPool:
         if host.is_open:
             host.is_open = False
             self._leave(host)
+            self.on_change()
 
     def detach(self, host: Host) -> None:
         """Forgets a host and sees to the calls that it has. Idempotent."""
@@ -108,6 +117,7 @@ class HostPool:
         lost, host.in_hand = list(host.in_hand.values()), {}
         for attempt in lost:
             self._lose(attempt)
+        self.on_change()
 
     def _leave(self, host: Host) -> None:
         """Finds other hosts for what a host was not given yet, and for what waits."""
@@ -124,7 +134,6 @@ class HostPool:
                 self._crowded.discard(offer)
         for attempt in sorted(unsent, key=lambda attempt: attempt.turn):
             self._place(attempt)
-        self.on_change()
 
     def _forget(self, offer: Offer) -> None:
         offer.retention = None
@@ -133,17 +142,22 @@ class HostPool:
     async def _run(self, offer: Offer, call: Call) -> Outcome:
         """Runs one attempt on a host."""
         attempt = HostedAttempt(offer, call, next(self._turns))
-        call.prepare()
+        call.prepare(in_line=True)
+        # At once: a stream may have room before the cancellation arrives here.
+        call.on_cancel = partial(self._withdraw, attempt)
         self._place(attempt)
         try:
             outcome = await asyncio.shield(attempt.ended)
         except asyncio.CancelledError:
-            self._withdraw(attempt)
+            if not call.cancelled:
+                self._withdraw(attempt)
             # What the application runs keeps its permits until it has ended there.
             while not attempt.ended.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait((attempt.ended,))
             raise
+        finally:
+            call.on_cancel = None
         if outcome is None:
             raise AssertionError(f"{call!r} ended without an outcome")
         return outcome
@@ -196,12 +210,16 @@ class HostPool:
         attempt.is_sent = True
         if attempt.moves:
             call.attempt += 1
-        elif call.outcome is None:
+            return
+        attempt.is_repeatable = attempt.offer.is_repeatable
+        if call.outcome is None:
             call.restart_clock()
 
     def returned(self, host: Host, attempt: HostedAttempt, outcome: Outcome) -> None:
         """Takes the outcome of an attempt that a host has, and gives its slot to the next one."""
         del host.in_hand[attempt.id]
+        if isinstance(outcome, Failure) and outcome.state is ExecutionState.NOT_STARTED:
+            outcome = _not_run(attempt, outcome)
         attempt.end(outcome)
         self._feed(host)
 
@@ -222,8 +240,9 @@ class HostPool:
         offer, call = attempt.offer, attempt.call
         attempt.host = None
         attempt.moves += 1
+        attempt.is_repeatable &= offer.is_repeatable
         wanted = call.outcome is None or call.detached
-        again = offer.is_repeatable and offer.is_available and attempt.moves <= _MAX_MOVES
+        again = attempt.is_repeatable and offer.is_available and attempt.moves <= _MAX_MOVES
         if wanted and again and not call.cancelled:
             attempt.is_sent = False
             self._place(attempt)
@@ -232,11 +251,23 @@ class HostPool:
 
 
 def _detached(name: str, attempt: HostedAttempt) -> Outcome:
-    again = " It may be made again." if attempt.offer.is_repeatable else ""
+    again = " It may be made again." if attempt.is_repeatable else ""
     return unknown_effect(
         Reason.HOST_DETACHED,
         f"The application that ran {name!r} disappeared. The tool may have taken effect.{again}",
     )
+
+
+def _not_run(attempt: HostedAttempt, failure: Failure) -> Failure:
+    """What is true of a call that its host did not run."""
+    call = attempt.call
+    if not attempt.moves:
+        call.take_back()
+        return failure
+    if call.outcome is None:
+        call.attempt -= 1
+    message = f"{failure.message} An application that disappeared may have run it."
+    return replace(failure, state=ExecutionState.UNKNOWN, message=message)
 
 
 def _nobody_minds() -> None:

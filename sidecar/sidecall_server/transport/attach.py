@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 from sidecall.v1 import tool_host_pb2
 from sidecall_server.core.events import PartialOutput, Progress
-from sidecall_server.core.outcome import ExecutionState, Failure
 from sidecall_server.core.ports import Timer
 from sidecall_server.core.rejection import Rejection, RejectionReason
 from sidecall_server.engine.engine import Engine
@@ -249,7 +248,6 @@ class _Attachment:
             yield Response(heartbeat=tool_host_pb2.HostHeartbeat())
 
     def _refuse(self, attempt: HostedAttempt, size: int) -> None:
-        attempt.call.take_back()
         self._pool.returned(self.host, attempt, too_large(attempt, size, self._max_bytes))
 
     async def _read(self, messages: AsyncIterator[Request], silence: IdleTimer) -> None:
@@ -286,10 +284,7 @@ class _Attachment:
         attempt = self.host.in_hand.get(result.attempt_id)
         if attempt is None or not attempt.is_sent:
             raise _broken(f"there is no attempt {result.attempt_id} that has no result yet")
-        outcome = outcome_of(result, attempt.offer.tool.name)
-        if isinstance(outcome, Failure) and outcome.state is ExecutionState.NOT_STARTED:
-            attempt.call.take_back()
-        self._pool.returned(self.host, attempt, outcome)
+        self._pool.returned(self.host, attempt, outcome_of(result, attempt.offer.tool.name))
 
     def _observe(
         self, message: tool_host_pb2.HostProgress | tool_host_pb2.HostPartialOutput

@@ -10,7 +10,7 @@ from tests.support.engines import Gate, bench, bound, echo, failure_of, reasons,
 from sidecall_server.core.call import ToolCall
 from sidecall_server.core.defaults import Limits
 from sidecall_server.core.outcome import Reason
-from sidecall_server.core.tool import Effects
+from sidecall_server.core.tool import Effects, ToolSpec
 from sidecall_server.engine import registry as registry_module
 from sidecall_server.engine.registry import Registry, ToolTable, tool_not_found
 
@@ -86,9 +86,12 @@ def test_a_bad_set_of_tools_changes_nothing(tools: list[object], message: str) -
 def test_a_swap_describes_only_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
     described: list[str] = []
     describe = registry_module._digest
-    monkeypatch.setattr(
-        registry_module, "_digest", lambda spec: described.append(spec.name) or describe(spec)
-    )
+
+    def note(spec: ToolSpec) -> bytes:
+        described.append(spec.name)
+        return describe(spec)
+
+    monkeypatch.setattr(registry_module, "_digest", note)
     tools = registry()
     own = [bound(name, echo) for name in "abc"]
     tools.swap(own)
