@@ -154,6 +154,7 @@ class Sidecar:
             self.reloader.close()
         self.engine.refuse_batches()
         self.engine.cancel_open()
+        self.hosts.close()
         await self._servers.stop(SERVERS_STOP_S)
         await self.engine.stop(ATTEMPTS_STOP_S)
         if self._store is not None:

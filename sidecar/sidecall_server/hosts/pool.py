@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -45,26 +45,49 @@ class HostPool:
         self._clock = clock
         self._retention_ns = int(retention_s * 1e9)
         self._turns = itertools.count()
+        self._is_closed = False
         self._crowded: set[Offer] = set()  # offers whose attempts wait for a slot
         self.hosts: dict[str, Host] = {}
         self.offers: dict[str, Offer] = {}
         self.on_change: Callable[[], None] = _nobody_minds
         self.on_forget: Callable[[], None] = _nobody_minds
 
-    def expected(self, tools: Iterable[HostedTool]) -> dict[str, Offer]:
+    def expected(
+        self, tools: Iterable[HostedTool], taken: Collection[str] = ()
+    ) -> dict[str, Offer]:
         """The offers where some tools are known without a host, and no others.
 
-        They are not in force: `offers` stays as it is.
+        They are not in force before `keep`.
+
+        Args:
+            tools: The tools that are known without a host.
+            taken: Names that are not kept for hosts that have left.
         """
         known = {
             name: offer
             for name, offer in self.offers.items()
-            if offer.hosts or offer.retention is not None
+            if offer.hosts or (offer.retention is not None and name not in taken)
         }
         for tool in tools:
             if tool.name not in known:
                 known[tool.name] = self.offers.get(tool.name) or Offer(tool, self._run)
         return known
+
+    def keep(self, offers: dict[str, Offer]) -> None:
+        """Forgets all offers but some, which are those in force now."""
+        for name, offer in self.offers.items():
+            if offer.retention is not None and offers.get(name) is not offer:
+                offer.retention.cancel()
+                offer.retention = None
+        self.offers = offers
+
+    def close(self) -> None:
+        """Forgets no tool any more: nobody is told."""
+        self._is_closed = True
+        for offer in self.offers.values():
+            if offer.retention is not None:
+                offer.retention.cancel()
+                offer.retention = None
 
     def attach(self, host: Host) -> None:
         """Has a host take calls; where its tools cannot be put in force, nothing changes."""
@@ -110,7 +133,7 @@ class HostPool:
         for name in host.tools:
             offer = self.offers[name]
             offer.hosts.remove(host)
-            if not offer.hosts:
+            if not offer.hosts and not self._is_closed:
                 until_ns = self._clock.now_ns() + self._retention_ns
                 offer.retention = self._clock.call_at(until_ns, partial(self._forget, offer))
         self._leave(host)

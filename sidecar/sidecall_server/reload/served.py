@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -98,6 +98,8 @@ class ServedTools:
             await self._put_in_force(settings)
         except ToolLoadError as error:
             raise ToolLoadError(settings.with_places(str(error), error.sources)) from error
+        for warning in settings.policies.warnings([tool.spec.name for tool in self.bound]):
+            _log.warning("%s", warning)
         made = self._current
         found = await in_thread(partial(_identified, settings))
         if made is not None and self._current is made:
@@ -147,18 +149,31 @@ class ServedTools:
         """Puts the sidecar's own tools in force, and those of applications with them."""
         try:
             expected = [expected_tool(name, host) for name, host in settings.hosted.items()]
-            offers = self._hosts.expected(expected)
-            bound = [*own, *(_hosted(offer, settings) for offer in offers.values())]
-            self._engine.swap(bound, settings.groups)
+            offers = self._hosts.expected(expected, {tool.spec.name for tool in own})
+            bound = self._exchange(own, offers.values(), settings)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        self._hosts.offers = offers
+        self._hosts.keep(offers)
         self._own, self._settings = own, settings
         before, self.bound = self.bound, bound
         if before:
             _log.info("%s", _describe(before, bound, self._engine.registry.revision))
-        for warning in settings.policies.warnings([tool.spec.name for tool in bound]):
-            _log.warning("%s", warning)
+
+    def _exchange(
+        self, own: Sequence[BoundTool], offers: Iterable[Offer], settings: Settings
+    ) -> Sequence[BoundTool]:
+        """Has the engine run these tools; all of it, or nothing changes.
+
+        Raises:
+            ConfigError: A policy does not fit its tool.
+            ValueError: As `Engine.swap`.
+        """
+        hosted = [(offer, _hosted(offer, settings)) for offer in offers]
+        bound = [*own, *(tool for _, tool in hosted)]
+        self._engine.swap(bound, settings.groups)
+        for offer, tool in hosted:
+            offer.is_repeatable = tool.spec.effects is not Effects.NON_IDEMPOTENT
+        return bound
 
     def _on_hosts_changed(self) -> None:
         """Puts what applications offer now in force.
@@ -179,8 +194,7 @@ class ServedTools:
                     "tools",
                 )
         try:
-            bound = [*self._own, *(_hosted(o, settings) for o in self._hosts.offers.values())]
-            self._engine.swap(bound, settings.groups)
+            bound = self._exchange(self._own, self._hosts.offers.values(), settings)
         except (ConfigError, ToolLoadError, ValueError) as error:
             raise Rejection(RejectionReason.REQUEST_INVALID, f"tools: {error}", "tools") from None
         before, self.bound = self.bound, bound
@@ -243,9 +257,7 @@ def _hosted(offer: Offer, settings: Settings) -> BoundTool:
             f"{where}: tool {offer.tool.name!r}: an application runs it, so that it cannot have "
             f"isolation {policy.isolation!r}"
         )
-    spec = tool_spec(offer.tool, policy)
-    offer.is_repeatable = spec.effects is not Effects.NON_IDEMPOTENT
-    return BoundTool(spec, offer.run, None, offer.tool.location, offer)
+    return BoundTool(tool_spec(offer.tool, policy), offer.run, None, offer.tool.location, offer)
 
 
 def _identified(settings: Settings) -> dict[Path, Identity | None]:
