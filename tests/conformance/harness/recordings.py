@@ -1,7 +1,6 @@
 """What the reference did in each case: the expectation for all other languages."""
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -85,7 +84,7 @@ def _bounded(value: Any) -> Any:
     """A copy with bounds in place of the times that are left."""
     if isinstance(value, dict):
         return {
-            key: {"$at_most": math.ceil(item) + _CLOCK_S} if key == "timeout_s" else _bounded(item)
+            key: {"$at_most": round(item) + _CLOCK_S} if key == "timeout_s" else _bounded(item)
             for key, item in value.items()
         }
     return [_bounded(item) for item in value] if isinstance(value, list) else value

@@ -16,6 +16,7 @@ _CHUNK = {
     "created": 1_700_000_000,
     "model": "scripted-model",
 }
+_APIS = {"chat_completions", "responses"}
 _EVER_S = 3600.0
 _COMPLETION = {**_CHUNK, "object": "chat.completion"}
 _PLAIN = {field.name for field in fields(ScriptedTurn)} - {"calls", "raw", "before_chunk"}
@@ -46,7 +47,8 @@ class Transcript:
     def _turn(self, entry: Mapping[str, Any]) -> ScriptedTurn:
         if unknown := entry.keys() - _MEMBERS:
             raise CaseError(f"a turn of the model has no {', '.join(sorted(unknown))}")
-        entry = {name: _for_api(value, self._way) for name, value in entry.items()}
+        own = {name: _for_api(value, self._way) for name, value in entry.items()}
+        entry = {name: value for name, value in own.items() if value is not None}
         return ScriptedTurn(
             calls=[ScriptedCall(**call) for call in entry.get("calls", ())],
             raw=_raw(entry["raw"], self._way) if "raw" in entry else (),
@@ -80,8 +82,10 @@ class Transcript:
 
 
 def _for_api(value: Any, way: Way) -> Any:
-    """A value that each API may have of its own: numbers of chunks differ, for example."""
-    return value[way.api] if isinstance(value, dict) and way.api in value else value
+    """A value that each API may have of its own; None where this one has none."""
+    if isinstance(value, dict) and not value.keys().isdisjoint(_APIS):
+        return value.get(way.api)
+    return value
 
 
 def _raw(raw: Mapping[str, Any], way: Way) -> list[Any]:
