@@ -108,7 +108,10 @@ class _Attachment:
         self._clock = engine.clock
         self._pool = pool
         self._user_agent = attach.user_agent
-        self._max_bytes = attach.max_message_bytes or _DEFAULT_MESSAGE_BYTES
+        # Beyond what the sidecar sends, a message would break the stream.
+        self._max_bytes = min(
+            attach.max_message_bytes or _DEFAULT_MESSAGE_BYTES, engine.limits.max_message_bytes
+        )
         self._some = asyncio.Event()
         host_id = secrets.token_hex(8)
         source = f"application {name or 'without a name'!r}"

@@ -145,7 +145,7 @@ def too_large(attempt: HostedAttempt, size: int, max_bytes: int) -> Failure:
     return Failure(
         Reason.TOOL_FAILED,
         f"Not run: the arguments of {attempt.offer.tool.name!r} make a message of {size} bytes, "
-        f"and the application that runs it receives at most {max_bytes}.",
+        f"and at most {max_bytes} can be sent to the application that runs it.",
         ExecutionState.NOT_STARTED,
         code=Code.RESOURCE_EXHAUSTED,
     )

@@ -144,6 +144,24 @@ class TestCalls:
             host.answer(await host.call())
             assert reasons((await sent).results) == ["OK"]
 
+    async def test_what_the_sidecar_cannot_send_costs_only_its_own_call(
+        self, start_sidecar: StartServing
+    ) -> None:
+        sidecar = await start_sidecar(max_message_bytes=64 * 1024)
+        tool = offered("remote")
+        async with RawHost(sidecar.address, tool, max_message_bytes=1 << 40) as host:
+            await host.attached()
+            sent = sidecar.begin(
+                call("echo", {"text": "x" * 40_000}),
+                call("remote", {"twice": ["$ref:@1", "$ref:@1"]}),
+                call("remote"),
+            )
+            host.answer(await host.call())
+            _, large, small = (await sent).results
+        check_failure(large, "TOOL_FAILED", grpc.StatusCode.RESOURCE_EXHAUSTED, NOT_STARTED)
+        assert "65536" in large.content
+        assert small.content == "done"
+
     async def test_trace_context_is_passed_on(self, sidecar: Serving) -> None:
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         async with RawHost(sidecar.address, offered("remote")) as host:
