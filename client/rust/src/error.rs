@@ -160,14 +160,13 @@ impl From<Status> for RpcError {
 
 /// What this process found out by itself: the connection is lost, or was never made.
 fn local(status: Status) -> RpcError {
-    let mut code = Code::Unavailable;
     let mut not_started = false;
     let mut text = String::new();
     let mut next: Option<&(dyn StdError + 'static)> = status.source();
     while let Some(error) = next {
         not_started |= error.is::<ConnectError>();
         if error.is::<TimeoutExpired>() {
-            code = Code::DeadlineExceeded;
+            return RpcError::new(Code::DeadlineExceeded, "no answer in time");
         }
         let told = error.to_string();
         if !text.contains(&told) {
@@ -179,7 +178,7 @@ fn local(status: Status) -> RpcError {
     RpcError {
         not_started,
         source: Some(Arc::new(status)),
-        ..RpcError::new(code, told(&text))
+        ..RpcError::new(Code::Unavailable, told(&text))
     }
 }
 
