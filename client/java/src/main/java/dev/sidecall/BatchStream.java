@@ -1,5 +1,6 @@
 package dev.sidecall;
 
+import dev.sidecall.internal.Duplex;
 import dev.sidecall.v1.BatchEvent;
 import dev.sidecall.v1.BatchSummary;
 import dev.sidecall.v1.StreamBatchRequest;

@@ -53,6 +53,16 @@ public final class SidecallException extends RuntimeException {
     this(text, code, "", null, false, null);
   }
 
+  /**
+   * Makes an error of what gRPC threw at a stub of {@link SidecallClient#channel}.
+   *
+   * @param thrown a {@link io.grpc.StatusRuntimeException}, for example
+   * @return the error
+   */
+  public static SidecallException fromRpc(Throwable thrown) {
+    return RpcErrors.of(thrown);
+  }
+
   private SidecallException(SidecallException error, boolean notStarted, String sentToInstance) {
     super(error.getMessage(), error.getCause());
     this.code = error.code;

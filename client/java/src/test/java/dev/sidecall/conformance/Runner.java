@@ -65,7 +65,7 @@ public final class Runner {
         case "host" -> answer.setAll(hosts.run(request));
         default -> answer.put("unsupported", "there is no kind " + kind);
       }
-    } catch (Exception error) {
+    } catch (Throwable error) {
       StringWriter text = new StringWriter();
       error.printStackTrace(new PrintWriter(text));
       answer.put("broken", text.toString());

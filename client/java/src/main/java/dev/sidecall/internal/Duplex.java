@@ -1,4 +1,4 @@
-package dev.sidecall;
+package dev.sidecall.internal;
 
 import io.grpc.Metadata;
 import io.grpc.Status;
@@ -6,6 +6,7 @@ import io.grpc.stub.ClientCallStreamObserver;
 import io.grpc.stub.ClientResponseObserver;
 import java.util.ArrayDeque;
 import java.util.Queue;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
@@ -16,7 +17,7 @@ import org.jspecify.annotations.Nullable;
  * @param <Q> what is sent
  * @param <P> what is received
  */
-final class Duplex<Q, P> implements ClientResponseObserver<Q, P> {
+public final class Duplex<Q, P> implements ClientResponseObserver<Q, P> {
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition changed = lock.newCondition();
   private final Queue<P> inbox = new ArrayDeque<>();
@@ -24,8 +25,11 @@ final class Duplex<Q, P> implements ClientResponseObserver<Q, P> {
   private @Nullable EndedException end;
   private boolean halfClosed;
 
+  /** Makes both directions; gRPC is given them as the observer of the responses. */
+  public Duplex() {}
+
   /** The RPC is over. */
-  static final class EndedException extends Exception {
+  public static final class EndedException extends Exception {
     private static final long serialVersionUID = 1L;
 
     private final transient Status status;
@@ -37,11 +41,21 @@ final class Duplex<Q, P> implements ClientResponseObserver<Q, P> {
       this.trailers = trailers;
     }
 
-    Status status() {
+    /**
+     * What it ended with.
+     *
+     * @return the status
+     */
+    public Status status() {
       return status;
     }
 
-    @Nullable Metadata trailers() {
+    /**
+     * What came with the status.
+     *
+     * @return the trailers; null where there are none
+     */
+    public @Nullable Metadata trailers() {
       return trailers;
     }
   }
@@ -75,8 +89,14 @@ final class Duplex<Q, P> implements ClientResponseObserver<Q, P> {
     end(new EndedException(Status.OK, null));
   }
 
-  /** Sends a message, when there is room for it. */
-  void write(Q message) throws EndedException, InterruptedException {
+  /**
+   * Sends a message, when there is room for it.
+   *
+   * @param message the message
+   * @throws EndedException the RPC is over
+   * @throws InterruptedException the thread was interrupted
+   */
+  public void write(Q message) throws EndedException, InterruptedException {
     lock.lockInterruptibly();
     try {
       while (end == null && !stream().isReady()) {
@@ -91,12 +111,60 @@ final class Duplex<Q, P> implements ClientResponseObserver<Q, P> {
     }
   }
 
-  /** Waits for a message; null where the RPC has ended OK. */
-  @Nullable P read() throws EndedException, InterruptedException {
+  /**
+   * Sends a message without waiting.
+   *
+   * @param message the message
+   * @param ifRoom whether only where there is room for it; else gRPC keeps it until there is
+   * @return whether it was sent; an RPC that is over takes nothing
+   */
+  public boolean offer(Q message, boolean ifRoom) {
+    lock.lock();
+    try {
+      boolean takes = end == null && !halfClosed && (!ifRoom || stream().isReady());
+      if (takes) {
+        stream().onNext(message);
+      }
+      return takes;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /**
+   * Waits for a message.
+   *
+   * @return the message; null where the RPC has ended OK
+   * @throws EndedException the RPC has failed
+   * @throws InterruptedException the thread was interrupted
+   */
+  public @Nullable P read() throws EndedException, InterruptedException {
+    try {
+      return read(Long.MAX_VALUE);
+    } catch (TimeoutException error) {
+      throw new IllegalStateException("an unbounded wait has no end", error);
+    }
+  }
+
+  /**
+   * Waits for a message.
+   *
+   * @param boundNanos longest time to wait
+   * @return the message; null where the RPC has ended OK
+   * @throws EndedException the RPC has failed
+   * @throws TimeoutException none came in time
+   * @throws InterruptedException the thread was interrupted
+   */
+  public @Nullable P read(long boundNanos)
+      throws EndedException, InterruptedException, TimeoutException {
     lock.lockInterruptibly();
     try {
+      long leftNanos = boundNanos;
       while (inbox.isEmpty() && end == null) {
-        changed.await();
+        if (leftNanos <= 0) {
+          throw new TimeoutException();
+        }
+        leftNanos = changed.awaitNanos(leftNanos);
       }
       P message = inbox.poll();
       if (message != null) {
@@ -111,7 +179,7 @@ final class Duplex<Q, P> implements ClientResponseObserver<Q, P> {
   }
 
   /** Says that nothing more is sent. */
-  void halfClose() {
+  public void halfClose() {
     lock.lock();
     try {
       if (end == null && !halfClosed) {
@@ -123,8 +191,12 @@ final class Duplex<Q, P> implements ClientResponseObserver<Q, P> {
     }
   }
 
-  /** Cancels the RPC where it is not over. */
-  void cancel(String why) {
+  /**
+   * Cancels the RPC where it is not over.
+   *
+   * @param why why, for its error
+   */
+  public void cancel(String why) {
     lock.lock();
     try {
       if (end == null && requests != null) {
