@@ -170,11 +170,11 @@ async def test_capabilities_and_tools(real: Serving) -> None:
 async def test_what_makes_no_sense_is_refused(real: Serving) -> None:
     async with AsyncClient(real.address) as client:
         with pytest.raises(SidecallError) as caught:
-            await client.call("echo", {"text": "x"}, max_concurrency=-1)
+            await client.call("echo", {"text": "x"}, request_id="x" * 300)
         assert caught.value.reason == "REQUEST_INVALID"
         assert caught.value.not_started
         with pytest.raises(SidecallError) as caught:
-            async with client.stream_batch(max_concurrency=-1):
+            async with client.stream_batch(request_id="x" * 300):
                 pass
         assert caught.value.not_started
 

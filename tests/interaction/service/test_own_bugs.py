@@ -259,5 +259,6 @@ async def test_worker_processes_that_cannot_be_started(
 
 @pytest.mark.parametrize("name", [item.name for kind in (Reason, RejectionReason) for item in kind])
 def test_each_reason_has_a_test(name: str) -> None:
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    folders = (Path(__file__).parent, Path(__file__).parent.with_name("hosts"))
+    tests = "".join(path.read_text() for folder in folders for path in folder.glob("test_*.py"))
     assert f'"{name}"' in tests

@@ -185,7 +185,7 @@ async def test_tool_box_runs_calls_one_by_one() -> None:
 async def test_what_the_service_refuses_a_tool_box_refuses() -> None:
     async with ToolBox([greet]) as box:
         with pytest.raises(SidecallError) as caught:
-            await box.run("greet", max_concurrency=-1)
+            await box.run("greet", request_id="x" * 300)
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.reason == "REQUEST_INVALID"
     assert caught.value.not_started
