@@ -39,6 +39,9 @@ fmt: .venv-dev/.ready ## Format all code
 	$(DEV)/ruff format .
 	$(DEV)/ruff check --fix .
 	$(DEV)/buf format --write protos
+	@if command -v gofmt >/dev/null; then cd client/go && gofmt -w .; fi
+	@if command -v cargo >/dev/null; then cd client/rust && cargo fmt; fi
+	@if command -v npm >/dev/null; then cd client/typescript && node scripts/prepare.mjs && npm run fmt; fi
 
 bench: .venv-dev/.ready ## Measure against bare gather and a gRPC echo, in one run
 	@$(DEV)/python -m benchmarks
@@ -50,7 +53,8 @@ lock: .venv-dev/.ready ## Compile the hashed requirement files from pyproject.to
 	sh scripts/lock.sh $(DEV)/uv
 
 clean: ## Remove environments and build output
-	rm -rf .venv .venv-dev .venv-gen build dist
+	rm -rf .venv .venv-dev .venv-gen build dist client/go/build client/java/target client/rust/target
+	rm -rf client/typescript/node_modules client/typescript/dist client/typescript/build client/typescript/src/gen
 
 .venv/.ready: requirements/run.txt pyproject.toml
 	@echo "Preparing .venv ..."
