@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from tests.conformance import __main__ as command
 from tests.conformance.harness.cases import Case, find_cases
 from tests.conformance.harness.languages import ROOT, Language, find_languages
 from tests.conformance.harness.outcomes import Report
@@ -12,8 +13,8 @@ from tests.conformance.harness.table import failures, table
 
 
 def broken(how: str) -> Language:
-    command = (sys.executable, "-m", "tests.conformance.broken_runner", how)
-    return Language("broken", ROOT, run=command)
+    run = (sys.executable, "-m", "tests.conformance.broken_runner", how)
+    return Language("broken", ROOT, run=run)
 
 
 async def run(how: str) -> Report:
@@ -57,6 +58,17 @@ async def test_a_build_that_fails() -> None:
     language = Language("abap", ROOT, build=((sys.executable, "-c", "exit('no compiler')"),))
     report = await run_language(language, find_cases())
     assert "no compiler" in "\n".join(failures([report]))
+
+
+@pytest.mark.parametrize(("how", "code"), [("not at all", 0), ("other_text", 1)])
+def test_the_command_says_it_with_its_exit_code(
+    how: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "find_languages", lambda: [broken(how)])
+    monkeypatch.setattr(command, "_SERVERS", ("scripted",))
+    assert command.main(["--case", "cut_off_at_the_output_limit"]) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split()[:3] == ["broken", "6", "6" if code == 0 else "0"]
 
 
 def test_every_client_has_a_runner() -> None:
