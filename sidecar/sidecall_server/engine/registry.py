@@ -5,9 +5,11 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
+from weakref import WeakValueDictionary
 
 from rapidfuzz import process
 
@@ -27,6 +29,8 @@ _MAX_NEAR_NAMES = 5
 _NEAR_PERCENT = 60
 _MAX_SHOWN_CHARS = 100
 _MAX_HINTS = 1_024
+_MAX_GONE = 1_000
+"""Names that were tools' whose limits, rates and breakers are kept although nothing uses them."""
 
 
 class ToolTable(dict[str, ToolPolicies]):
@@ -57,7 +61,8 @@ class Registry:
     """The tools that can be called.
 
     A batch keeps the mapping that it started with; limits, rates and breakers belong to
-    names and outlive a swap.
+    names and outlive a swap. Those of names that have gone are kept while a batch uses
+    them, and the latest beyond that: hosts may offer other names each time.
 
     Attributes:
         tools: The tools by name. Never changed in place.
@@ -83,7 +88,8 @@ class Registry:
         self._random = random
         self.is_durable = False
         self._versions = itertools.count(1)
-        self._states: dict[str, ToolState] = {}
+        self._states: dict[str, ToolState] = {}  # the names that went first come first
+        self._in_use: WeakValueDictionary[str, ToolState] = WeakValueDictionary()
         self._groups = {
             name: GroupState(Limiter(name, BlockCause.GROUP_LIMIT, most))
             for name, most in (("threads", limits.max_threads), ("processes", limits.max_processes))
@@ -130,6 +136,7 @@ class Registry:
         for name, group in groups.items():
             self._change_group(group_states[name], group)
         self._states |= states
+        self._let_go(entries)
         self._groups |= group_states
         replaced, self.tools = self.tools, ToolTable(sorted(entries.items()))
         # Only of what is new: a swap happens whenever a host comes or goes.
@@ -138,6 +145,14 @@ class Registry:
             for name, entry in self.tools.items()
         }
         self.revision = _revision(self._digests.values())
+
+    def _let_go(self, in_force: Collection[str]) -> None:
+        """Keeps of names that have gone what is in use, and the latest."""
+        for name in in_force if len(self._states) > len(in_force) else ():
+            self._states[name] = self._states.pop(name)
+        surplus = max(0, len(self._states) - len(in_force) - _MAX_GONE)
+        for name in list(islice(self._states, surplus)):
+            self._in_use[name] = self._states.pop(name)
 
     def _group_states(self, groups: Mapping[str, Group]) -> dict[str, GroupState]:
         """The state of each group that tools may name; known ones keep theirs."""
@@ -166,7 +181,8 @@ class Registry:
         """The state of a tool, with what its description asks for; not in force yet."""
         spec = tool.spec
         name = spec.name
-        state = self._states.get(name) or ToolState(
+        state = self._states.get(name) or self._in_use.get(name)
+        state = state or ToolState(
             Limiter(name, BlockCause.TOOL_LIMIT, self._limit_of(tool)),
             ToolQueue(self._max_queue_of(spec)),
         )
@@ -235,17 +251,17 @@ class Registry:
         return self._limits.max_queue if spec.max_queue is None else spec.max_queue
 
     def states(self) -> Mapping[str, ToolState]:
-        """What belongs to each name that is or was a tool's."""
-        return self._states
+        """What belongs to each name that is a tool's, or was and is remembered."""
+        return {**self._in_use, **self._states}
 
     def limiters(self) -> Iterable[Limiter[Any]]:
         """All limiters of tools and groups."""
-        states: list[ToolState | GroupState] = [*self._states.values(), *self._groups.values()]
+        states: list[ToolState | GroupState] = [*self.states().values(), *self._groups.values()]
         return (state.limiter for state in states if state.limiter is not None)
 
     def rates(self) -> Iterable[RateLimiter[Any]]:
         """All rates of tools and groups."""
-        states: list[ToolState | GroupState] = [*self._states.values(), *self._groups.values()]
+        states: list[ToolState | GroupState] = [*self.states().values(), *self._groups.values()]
         return (state.rate for state in states if state.rate is not None)
 
 

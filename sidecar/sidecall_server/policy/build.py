@@ -50,7 +50,7 @@ The second argument says whether starts of calls may have to be durable. Timeout
 of them: one timer of the engine serves all attempts."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class ToolState:
     """What belongs to a tool's name and outlives a swap.
 

@@ -141,6 +141,18 @@ async def test_a_limit_belongs_to_the_name_and_holds_across_a_swap() -> None:
         b.assert_idle()
 
 
+async def test_names_that_come_and_go_are_not_kept_for_ever() -> None:
+    tools = registry()
+    tools.swap([bound("used", echo), bound("unused", echo)])
+    table = tools.tools
+    limiter = table["used"].limiter
+    for number in range(1_100):
+        tools.swap([bound(f"of host {number}", echo)])
+    assert len(tools.states()) <= 1_003
+    tools.swap([bound("used", echo)])
+    assert tools.tools["used"].limiter is limiter, "an open batch may hold permits of it"
+
+
 def test_an_unknown_tool_is_told_near_names() -> None:
     known = ["get_weather", "get_time", "send_mail"]
     failure = tool_not_found("get_wether", known)
