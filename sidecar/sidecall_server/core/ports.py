@@ -48,8 +48,8 @@ class Places(Protocol):
         """Whether there is a place at present."""
 
     @property
-    def max_concurrency(self) -> int:
-        """Most attempts that all places together run at a time; 0 without one."""
+    def slots(self) -> Mapping[str, int]:
+        """Most attempts that each place runs at a time, of all tools together, by its id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ class Registry:
             for name, most in (("threads", limits.max_threads), ("processes", limits.max_processes))
         }
         self._built_in = tuple(self._groups)
+        self._shared_places: WeakValueDictionary[str, Limiter[Any]] = WeakValueDictionary()
         self.tools = ToolTable()
         self._digests: dict[str, bytes] = {}
         self.revision = _revision(())
@@ -133,6 +134,7 @@ class Registry:
                 entries[name] = self._entry(tool, states[name], group_states)
         for name, state in states.items():
             self._put_in_force(state, entries[name].tool)
+        self._count_slots(entries[name].tool for name in states)
         for name, group in groups.items():
             self._change_group(group_states[name], group)
         self._states |= states
@@ -145,6 +147,28 @@ class Registry:
             for name, entry in self.tools.items()
         }
         self.revision = _revision(self._digests.values())
+
+    def _count_slots(self, tools: Iterable[BoundTool]) -> None:
+        """Bounds what runs of each source whose tools share places.
+
+        Whoever waits for a slot must not hold permits that others need.
+        """
+        slots: dict[str, dict[str, int]] = {}
+        for tool in tools:
+            if tool.places is not None:
+                slots.setdefault(tool.source, {}).update(tool.places.slots)
+        for source, of_places in slots.items():
+            self._shared_places[source].limit = max(1, sum(of_places.values()))
+
+    def _places_of(self, tool: BoundTool) -> tuple[GroupState, ...]:
+        """What a tool shares with the others of its source; nothing where it has no places."""
+        if tool.places is None:
+            return ()
+        limiter = self._shared_places.get(tool.source)
+        if limiter is None:
+            limiter = Limiter(tool.source, BlockCause.GROUP_LIMIT, 1)
+            self._shared_places[tool.source] = limiter
+        return (GroupState(limiter),)
 
     def _let_go(self, in_force: Collection[str]) -> None:
         """Keeps of names that have gone what is in use, and the latest."""
@@ -211,7 +235,7 @@ class Registry:
     ) -> ToolPolicies:
         spec = tool.spec
         try:
-            joined = tuple(groups[name] for name in spec.groups)
+            joined = (*(groups[name] for name in spec.groups), *self._places_of(tool))
             before = self.tools.get(spec.name)
             if before is not None and before.is_of(tool, state, joined):
                 # Compiling a schema takes a while, and there may be thousands of tools.
@@ -244,7 +268,7 @@ class Registry:
             most = min(most, max(1, self._limits.max_threads // 2))
         if tool.places is not None:
             # Without a place its calls end at once: one after the other is enough.
-            most = min(most, max(1, tool.places.max_concurrency))
+            most = min(most, max(1, sum(tool.places.slots.values())))
         return most if spec.max_concurrency is None else min(spec.max_concurrency, most)
 
     def _max_queue_of(self, spec: ToolSpec) -> int:
@@ -255,9 +279,10 @@ class Registry:
         return {**self._in_use, **self._states}
 
     def limiters(self) -> Iterable[Limiter[Any]]:
-        """All limiters of tools and groups."""
+        """All limiters of tools, groups and hosts."""
         states: list[ToolState | GroupState] = [*self.states().values(), *self._groups.values()]
-        return (state.limiter for state in states if state.limiter is not None)
+        of_states = [state.limiter for state in states if state.limiter is not None]
+        return [*of_states, *self._shared_places.values()]
 
     def rates(self) -> Iterable[RateLimiter[Any]]:
         """All rates of tools and groups."""

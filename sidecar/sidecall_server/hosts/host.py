@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 from sidecall._tool import Tool
@@ -192,9 +192,9 @@ class Offer:
         return any(host.is_open for host in self.hosts)
 
     @property
-    def max_concurrency(self) -> int:
-        """Slots of all its hosts; of those that drain, what they still have."""
-        return sum(host.slots for host in self.hosts)
+    def slots(self) -> Mapping[str, int]:
+        """Slots of each of its hosts by id; of those that drain, what they still have."""
+        return {host.id: host.slots for host in self.hosts}
 
     def best_host(self) -> Host | None:
         """The open host with the most free slots; None without one."""

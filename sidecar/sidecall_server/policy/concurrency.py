@@ -137,7 +137,7 @@ class Limiter(Generic[P]):
         represented: Whether one party waits at a wider limiter for all that wait here.
     """
 
-    __slots__ = ("active", "cause", "limit", "name", "peak", "represented", "ring")
+    __slots__ = ("__weakref__", "active", "cause", "limit", "name", "peak", "represented", "ring")
 
     def __init__(self, name: str, cause: BlockCause, limit: int) -> None:
         self.name = name

@@ -103,6 +103,21 @@ class TestCalls:
             assert {first.name, second.name} == {"a", "b"}
             assert reasons((await sent).results) == ["OK", "OK"]
 
+    async def test_what_waits_for_slots_takes_no_room_from_other_tools(
+        self, start_sidecar: StartServing
+    ) -> None:
+        sidecar = await start_sidecar(max_concurrency=10)
+        tools = [offered(f"remote-{n}") for n in range(20)]
+        async with RawHost(sidecar.address, *tools, max_concurrency=2) as host:
+            await host.attached()
+            sent = sidecar.begin(*[call(tool.name) for tool in tools])
+            await host.call()
+            await sidecar.until(lambda s: s.queued == 18)
+            assert sidecar.statistics.limiters["sidecar"].active == 2
+            assert sidecar.statistics.limiters["application 'a test'"].active == 2
+            assert reasons(await sidecar.run(call("echo", {"text": "x"}))) == ["OK"]
+            sent.cancel()
+
     async def test_parts_and_failures(self, sidecar: Serving) -> None:
         async with RawHost(sidecar.address, offered("remote")) as host:
             await host.attached()
@@ -300,7 +315,7 @@ class TestDisappearance:
             await one.attached()
             sent = sidecar.begin(call("a"), call("b"))
             await one.call()
-            await sidecar.until(lambda s: s.running == 2)
+            await sidecar.until(lambda s: (s.running, s.queued) == (1, 1))
             one.kill()
             by_state = {r.execution_state: r for r in (await sent).results}
         check_failure(by_state[UNKNOWN], "HOST_DETACHED", grpc.StatusCode.UNAVAILABLE, UNKNOWN)

@@ -40,6 +40,7 @@ async def test_what_is_given_up_before_it_is_sent_is_never_sent(world: HostedWor
 
 async def test_what_is_given_up_while_it_waits_is_never_sent(world: HostedWorld) -> None:
     host = world.attach("pay", "other")
+    world.attach("other")  # has the slot that lets a call wait for the other one
     first = await world.call("other")
     assert world.send(host) == ["other"]
     second = await world.call("pay")
@@ -55,6 +56,7 @@ async def test_what_is_given_up_while_it_waits_is_never_sent(world: HostedWorld)
 
 async def test_a_call_waits_for_a_slot_as_long_as_for_a_permit(world: HostedWorld) -> None:
     host = world.attach("slow", "next")
+    world.attach("slow")  # has the slot that lets a call wait for the other one
     first = await world.call("slow")
     assert world.send(host) == ["slow"]
     second = await world.call("next")
