@@ -34,9 +34,10 @@ class Plan:
     """The calls of one batch and the edges between them.
 
     A call is added with the calls it depends on, which must end OK, and those that it
-    comes after, which must only be final; either may be added later. Where the caller says
-    so it is held until `seal`. Every call becomes final by `finish`, or by being named in
-    `failed_dependency` or `stopped` of a step.
+    comes after, which must only be final, and so must be whatever those waited for: a call
+    that ends early does not let the later ones pass. Either may be added later. Where the
+    caller says so it is held until `seal`. Every call becomes final by `finish`, or by being
+    named in `failed_dependency` or `stopped` of a step.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Plan:
         "_low",
         "_mode",
         "_on_failure",
+        "_passing",
         "_runnable",
         "_sealed",
         "_stopped",
@@ -68,6 +70,7 @@ class Plan:
         self._dependents: dict[int, list[int]] = {}
         self._followers: dict[int, list[int]] = {}  # calls that come after each call
         self._held: set[int] = set()
+        self._passing: set[int] = set()  # final calls that still have blockers
         self._runnable: list[int] = []  # SEQUENTIAL: a heap of calls that wait for their turn
         self._failed_early: list[int] = []  # SEQUENTIAL, STOP: a heap of failures before a turn
         self._active: int | None = None  # SEQUENTIAL: the call whose turn it is
@@ -102,25 +105,27 @@ class Plan:
             step.stopped.append(index)
             return step
         self._unfinished[index] = False
-        blockers = 0
+        blockers, failed = 0, None
         for dependency in set(depends_on):
             final = self._final.get(dependency)
-            if final is False:
-                del self._unfinished[index]
-                self._final[index] = False
-                step.failed_dependency.append((index, dependency))
-                self._propagate([index], step)
-                self._take_turn(step)
-                return step
-            if final is None:
+            if final is False and failed is None:
+                failed = dependency
+            if final is None or dependency in self._passing:
                 self._dependents.setdefault(dependency, []).append(index)
                 blockers += 1
         for predecessor in set(after):
-            if predecessor not in self._final:
+            if predecessor not in self._final or predecessor in self._passing:
                 self._followers.setdefault(predecessor, []).append(index)
                 blockers += 1
         if blockers:
             self._blockers[index] = blockers
+        if failed is not None:
+            del self._unfinished[index]
+            self._final[index] = False
+            step.failed_dependency.append((index, failed))
+            self._propagate([index], step)
+            self._take_turn(step)
+            return step
         if hold and not self._sealed:
             self._held.add(index)
         elif not blockers:
@@ -189,8 +194,9 @@ class Plan:
         if had_turn is None:
             return None
         self._final[index] = ok
-        if self._held or index in self._blockers:
-            self._forget(index)
+        self._held.discard(index)
+        if index in self._blockers:
+            self._passing.add(index)
         if ok and self._mode is Mode.PARALLEL and not self._followers:
             ready = self._unblock(index, self._dependents)
             return Step(ready) if ready else None
@@ -199,7 +205,7 @@ class Plan:
             self._active = None
         if ok:
             self._release(index, self._dependents, step)
-            self._release(index, self._followers, step)
+            self._let_pass(index, step)
         else:
             self._propagate([index], step)
             if self._on_failure is OnFailure.STOP and not self._stopped:
@@ -221,7 +227,7 @@ class Plan:
         if self._unfinished.pop(index, None) is None:
             return step
         self._final[index] = False
-        self._forget(index)
+        self._held.discard(index)
         self._active = None
         self._propagate([index], step)
         if self._mode is Mode.SEQUENTIAL and not self._stopped:
@@ -240,19 +246,32 @@ class Plan:
         """The calls that waited for this one last; in PARALLEL they count as ready."""
         unblocked: list[int] = []
         blockers = self._blockers
-        for dependent in waiting.pop(index, ()):
-            left = blockers.get(dependent)
-            if left is None:
-                continue
-            if left > 1:
-                blockers[dependent] = left - 1
-                continue
-            del blockers[dependent]
-            if dependent not in self._held:
-                unblocked.append(dependent)
-                if self._mode is Mode.PARALLEL:
-                    self._unfinished[dependent] = True
+        passed = [(index, waiting)]
+        for before, graph in passed:
+            for dependent in graph.pop(before, ()):
+                left = blockers.get(dependent)
+                if left is None:
+                    continue
+                if left > 1:
+                    blockers[dependent] = left - 1
+                    continue
+                del blockers[dependent]
+                if dependent in self._passing:
+                    self._passing.discard(dependent)
+                    passed += [(dependent, self._dependents), (dependent, self._followers)]
+                elif dependent not in self._held:
+                    unblocked.append(dependent)
+                    if self._mode is Mode.PARALLEL:
+                        self._unfinished[dependent] = True
         return unblocked
+
+    def _let_pass(self, index: int, step: Step) -> None:
+        """Releases what comes after a final call, once what that waited for is final as well."""
+        if index in self._blockers:
+            self._passing.add(index)
+            return
+        self._release(index, self._dependents, step)
+        self._release(index, self._followers, step)
 
     def _make_runnable(self, index: int, step: Step) -> None:
         if self._mode is Mode.SEQUENTIAL:
@@ -290,26 +309,23 @@ class Plan:
     def _propagate(self, failed: list[int], step: Step) -> None:
         """Fails what depends on failed calls, each call once, in breadth."""
         for index in failed:
-            if self._followers:
-                self._release(index, self._followers, step)
-            for dependent in self._dependents.pop(index, ()):
+            for dependent in self._dependents.get(index, ()):
                 if dependent not in self._unfinished:
                     continue
                 del self._unfinished[dependent]
-                self._forget(dependent)
+                self._held.discard(dependent)
                 self._final[dependent] = False
                 step.failed_dependency.append((dependent, index))
                 failed.append(dependent)
-
-    def _forget(self, index: int) -> None:
-        self._blockers.pop(index, None)
-        self._held.discard(index)
+        for index in reversed(failed):
+            self._let_pass(index, step)
 
     def _stop(self, step: Step) -> None:
         self._stopped = True
         for index, ready in list(self._unfinished.items()):
             if not ready:
                 del self._unfinished[index]
-                self._forget(index)
+                self._held.discard(index)
+                self._blockers.pop(index, None)
                 self._final[index] = False
                 step.stopped.append(index)

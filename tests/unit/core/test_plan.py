@@ -202,3 +202,27 @@ def test_a_failure_before_its_turn_stops_a_sequence_at_its_turn() -> None:
     last = plan.finish(2, ok=True)
     assert last is not None
     assert (last.ready, last.stopped) == ([], [4])
+
+
+def test_a_call_that_fails_early_lets_no_later_one_pass() -> None:
+    plan = Plan()
+    # 3 comes after 0, which waits for 1 and 2; so 3 comes after 2 as well.
+    step = plan.add_all(4, {0: [1, 2]}, {2: [1], 3: [0]})
+    assert step.ready == [1]
+    failed = plan.finish(1, ok=False)
+    assert failed is not None
+    assert failed.failed_dependency == [(0, 1)]
+    assert failed.ready == [2]
+    last = plan.finish(2, ok=True)
+    assert last is not None
+    assert last.ready == [3]
+
+
+def test_a_call_that_is_given_up_early_lets_no_later_one_pass() -> None:
+    plan = Plan()
+    plan.add_all(3, {}, {1: [0], 2: [1]})
+    given_up = plan.finish(1, ok=False)
+    assert given_up is None or not given_up.ready
+    last = plan.finish(0, ok=True)
+    assert last is not None
+    assert last.ready == [2]
