@@ -326,12 +326,12 @@ type HostAttach struct {
 	// and its configuration goes before what is declared here. Tool.limits.max_concurrency
 	// counts the calls on all hosts together.
 	Tools []*Tool `protobuf:"bytes,2,rep,name=tools,proto3" json:"tools,omitempty"`
-	// Slots: most calls that this host runs at a time; 0 means 16.
+	// Slots: most calls that this host runs at a time, 10 000 at most; 0 means 16.
 	MaxConcurrency int32 `protobuf:"varint,3,opt,name=max_concurrency,json=maxConcurrency,proto3" json:"max_concurrency,omitempty"`
 	// Name and version of what implements the host, for logs: "sidecall-go/1.2.0".
 	UserAgent string `protobuf:"bytes,4,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
 	// Largest message in bytes that the host receives; 0 means 4 MiB. A call whose arguments
-	// do not fit ends NOT_STARTED.
+	// do not fit into it, or into HostAttached.max_message_bytes, ends NOT_STARTED.
 	MaxMessageBytes int64 `protobuf:"varint,5,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

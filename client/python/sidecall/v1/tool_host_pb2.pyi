@@ -144,12 +144,12 @@ class HostAttach(_message.Message):
     most 256 bytes.
     """
     max_concurrency: _builtins.int
-    """Slots: most calls that this host runs at a time; 0 means 16."""
+    """Slots: most calls that this host runs at a time, 10 000 at most; 0 means 16."""
     user_agent: _builtins.str
     """Name and version of what implements the host, for logs: "sidecall-go/1.2.0"."""
     max_message_bytes: _builtins.int
     """Largest message in bytes that the host receives; 0 means 4 MiB. A call whose arguments
-    do not fit ends NOT_STARTED.
+    do not fit into it, or into HostAttached.max_message_bytes, ends NOT_STARTED.
     """
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_tool_pb2.Tool]:

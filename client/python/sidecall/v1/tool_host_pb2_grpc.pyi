@@ -56,7 +56,7 @@ class ToolHostServiceStub:
     A host that disappears (its connection breaks, it is silent for
     HostAttached.silence_timeout, or it half-closes with calls in hand) is detached. Calls
     that it was given and that it had not answered go to another host where the tool is
-    read_only or idempotent, which counts as one more attempt; else, or where there is no
+    read_only or idempotent, twice at most, which counts as one more attempt; else, or where there is no
     other host, they end UNKNOWN with reason HOST_DETACHED. Calls that wait for a slot go
     to another host, or end NOT_STARTED with reason HOST_DETACHED. A tool without a host
     stays listed as UNAVAILABLE for GetCapabilitiesResponse.host_retention.
@@ -102,7 +102,7 @@ class ToolHostServiceAsyncStub(ToolHostServiceStub):
     A host that disappears (its connection breaks, it is silent for
     HostAttached.silence_timeout, or it half-closes with calls in hand) is detached. Calls
     that it was given and that it had not answered go to another host where the tool is
-    read_only or idempotent, which counts as one more attempt; else, or where there is no
+    read_only or idempotent, twice at most, which counts as one more attempt; else, or where there is no
     other host, they end UNKNOWN with reason HOST_DETACHED. Calls that wait for a slot go
     to another host, or end NOT_STARTED with reason HOST_DETACHED. A tool without a host
     stays listed as UNAVAILABLE for GetCapabilitiesResponse.host_retention.
@@ -151,7 +151,7 @@ class ToolHostServiceServicer(metaclass=_abc_1.ABCMeta):
         A host that disappears (its connection breaks, it is silent for
         HostAttached.silence_timeout, or it half-closes with calls in hand) is detached. Calls
         that it was given and that it had not answered go to another host where the tool is
-        read_only or idempotent, which counts as one more attempt; else, or where there is no
+        read_only or idempotent, twice at most, which counts as one more attempt; else, or where there is no
         other host, they end UNKNOWN with reason HOST_DETACHED. Calls that wait for a slot go
         to another host, or end NOT_STARTED with reason HOST_DETACHED. A tool without a host
         stays listed as UNAVAILABLE for GetCapabilitiesResponse.host_retention.
