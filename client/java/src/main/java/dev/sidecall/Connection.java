@@ -10,6 +10,7 @@ import io.grpc.ConnectivityState;
 import io.grpc.ManagedChannel;
 import io.grpc.MethodDescriptor;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
+import io.grpc.netty.shaded.io.netty.channel.ChannelOption;
 import io.grpc.netty.shaded.io.netty.channel.EventLoopGroup;
 import io.grpc.netty.shaded.io.netty.channel.MultiThreadIoEventLoopGroup;
 import io.grpc.netty.shaded.io.netty.channel.nio.NioIoHandler;
@@ -59,6 +60,8 @@ final class Connection implements AutoCloseable {
           NettyChannelBuilder.forAddress(socket, credentials)
               .channelType(NioDomainSocketChannel.class, UnixDomainSocketAddress.class)
               .eventLoopGroup(eventLoops)
+              // Not given at all: a unix socket does not know it, and Netty warns of that.
+              .withOption(ChannelOption.SO_KEEPALIVE, null)
               // The socket's path would become the authority, which many servers refuse.
               .overrideAuthority("localhost");
     }

@@ -33,6 +33,9 @@ final class RpcErrors {
           "TOOLS_CHANGED",
           "TOO_MANY_BATCHES");
 
+  /** What Netty, which hides the class, makes of other errors of connecting: no such file, say. */
+  private static final String NETTY_CONNECT_ERROR = "AnnotatedSocketException";
+
   private static final Metadata.Key<byte[]> DETAILS =
       Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
 
@@ -91,7 +94,8 @@ final class RpcErrors {
           || cause instanceof PortUnreachableException
           || cause instanceof UnknownHostException
           || cause instanceof UnresolvedAddressException
-          || cause instanceof SSLHandshakeException) {
+          || cause instanceof SSLHandshakeException
+          || cause.getClass().getSimpleName().equals(NETTY_CONNECT_ERROR)) {
         return true;
       }
     }

@@ -290,8 +290,7 @@ public final class SidecallClient implements AutoCloseable {
     }
     checkOpen();
     connection.redial(attempts.remainingNanos());
-    ToolServiceGrpc.ToolServiceStub stub =
-        ToolServiceGrpc.newStub(connection.channel()).withMaxOutboundMessageSize(maxMessageBytes);
+    ToolServiceGrpc.ToolServiceStub stub = ToolServiceGrpc.newStub(connection.channel());
     if (attempts.hasDeadline()) {
       stub = stub.withDeadlineAfter(attempts.remainingNanos(), TimeUnit.NANOSECONDS);
     }
@@ -367,9 +366,7 @@ public final class SidecallClient implements AutoCloseable {
     }
     checkOpen();
     connection.redial(attempts.remainingNanos());
-    ToolServiceBlockingStub stub =
-        ToolServiceGrpc.newBlockingStub(connection.channel())
-            .withMaxOutboundMessageSize(maxMessageBytes);
+    ToolServiceBlockingStub stub = ToolServiceGrpc.newBlockingStub(connection.channel());
     if (attempts.hasDeadline()) {
       stub = stub.withDeadlineAfter(attempts.remainingNanos(), TimeUnit.NANOSECONDS);
     }

@@ -207,6 +207,7 @@ public final class SidecallClientBuilder {
     int bytes = maxMessageBytes > 0 ? maxMessageBytes : defaultMessageBytes();
     List<ClientInterceptor> all = new ArrayList<>(interceptors);
     all.add(new RpcMetadata(metadata, token));
+    all.add(new MessageLimit(bytes));
     Connection connection = Connection.open(resolveEndpoint(), credentials, bytes, all);
     return new SidecallClient(connection, bytes, retries);
   }
