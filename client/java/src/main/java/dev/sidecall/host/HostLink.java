@@ -75,17 +75,23 @@ final class HostLink {
     }
   }
 
-  /** Finishes the calls in hand, for at most so long; then {@code serve} returns soon. */
-  void drain(Duration timeout) throws InterruptedException {
+  /**
+   * Finishes the calls in hand, for at most so long; then {@code serve} returns soon.
+   *
+   * @return whether the host was attached; else there is nothing to wait for
+   */
+  boolean drain(Duration timeout) throws InterruptedException {
     Attachment current;
     synchronized (this) {
       closing = true;
       notifyAll();
       current = attachment;
     }
-    if (current != null) {
-      current.drain(timeout);
+    if (current == null) {
+      return false;
     }
+    current.drain(timeout);
+    return true;
   }
 
   /**

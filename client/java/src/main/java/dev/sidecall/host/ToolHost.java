@@ -93,8 +93,9 @@ public final class ToolHost implements AutoCloseable {
   public void close() {
     boolean interrupted = false;
     try {
-      link.drain(drainTimeout);
-      serving.join(END.toMillis());
+      if (link.drain(drainTimeout)) {
+        serving.join(END.toMillis());
+      }
     } catch (InterruptedException error) {
       interrupted = true;
     }
