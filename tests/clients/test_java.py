@@ -31,6 +31,22 @@ class Hints {
 }
 """
 
+_HOSTING = """
+class Hosting {
+  record Text(String text) {}
+
+  public static void main(String[] arguments) throws Exception {
+    var echo = dev.sidecall.host.HostedTool.builder("echo", "Returns a text.")
+        .function(Text.class, (in, call) -> in.text());
+    try (var client = dev.sidecall.SidecallClient.create();
+        var host = dev.sidecall.host.ToolHost.builder(client).tool(echo).start()) {
+      host.awaitAttached(java.time.Duration.ofSeconds(60));
+      System.out.println(client.call("echo", "{\\"text\\": \\"hello\\"}").getContent());
+    }
+  }
+}
+"""
+
 pytestmark = pytest.mark.timeout(_LONGEST_S)
 
 
@@ -78,12 +94,13 @@ def sidecar(tmp_path: Path) -> Iterator[SidecarProcess]:
         assert process.signs_of_bugs() == []
 
 
-def _java(folder: Path, name: str, source: str, **environ: str) -> str:
-    """Runs one source file with the client on its class path."""
+def _java(folder: Path, name: str, source: str, without: str = "none", **environ: str) -> str:
+    """Runs one source file with the client and its libraries on its class path."""
     file = folder / f"{name}.java"
     file.write_text(source, encoding="utf-8")
-    libraries = (PROJECT / "target" / "classpath").read_text(encoding="utf-8")
-    path = os.pathsep.join([str(PROJECT / "target" / "classes"), libraries.strip()])
+    listed = (PROJECT / "target" / "classpath").read_text(encoding="utf-8").strip()
+    libraries = [path for path in listed.split(os.pathsep) if without not in Path(path).name]
+    path = os.pathsep.join([str(PROJECT / "target" / "classes"), *libraries])
     return _run("java", "-cp", path, str(file), **environ)
 
 
@@ -114,6 +131,11 @@ async def test_the_readme_chats(sidecar: SidecarProcess, tmp_path: Path) -> None
             OPENAI_BASE_URL=model.base_url,
         )
     assert printed == "I know: ['0.4', '0.6']\n"
+
+
+def test_all_but_the_chat_loop_needs_no_provider(sidecar: SidecarProcess, tmp_path: Path) -> None:
+    environ = {"SIDECALL_ENDPOINT": sidecar.address}
+    assert _java(tmp_path, "Hosting", _HOSTING, without="openai", **environ) == "hello\n"
 
 
 def test_the_model_is_told_the_same_about_references(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadFactory;
@@ -47,12 +48,18 @@ final class CallRunner {
   /** Starts a call; its result is given to {@code done}. */
   void start(HostedCall call, Consumer<HostResult> done) {
     running.add(call);
-    threads.execute(
-        () -> {
-          HostResult result = call.run(tools.get(call.toolName()), slots);
-          running.remove(call);
-          done.accept(result);
-        });
+    try {
+      threads.execute(
+          () -> {
+            HostResult result = call.run(tools.get(call.toolName()), slots);
+            running.remove(call);
+            done.accept(result);
+          });
+    } catch (RejectedExecutionException error) {
+      // It came while the host was closed.
+      running.remove(call);
+      done.accept(call.notRun());
+    }
   }
 
   /** Cancels what runs; what does not end even so is left behind. */

@@ -157,6 +157,9 @@ final class HostLink {
         throw error;
       }
       return error;
+    } catch (RuntimeException error) {
+      // The client's own token or metadata cannot be had at present.
+      return new SidecallException(String.valueOf(error), Status.Code.UNAVAILABLE);
     }
     LOG.log(Level.INFO, "attached as {0}", current.hostId());
     backoff.attached();

@@ -55,6 +55,13 @@ final class HostedCall implements CallContext {
     context.cancel(null);
   }
 
+  /** What it comes to where its function cannot be run any more. */
+  HostResult notRun() {
+    return HostResults.givenUp(false, false).toBuilder()
+        .setAttemptId(message.getAttemptId())
+        .build();
+  }
+
   /**
    * Runs the function and returns what it came to.
    *

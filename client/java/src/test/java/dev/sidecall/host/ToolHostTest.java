@@ -21,6 +21,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -272,6 +274,23 @@ final class ToolHostTest {
     ToolHost host = start();
     host.awaitAttached(WAIT);
     assertTrue(service.next().next().hasAttach());
+  }
+
+  @Test
+  void aTokenThatCannotBeReadIsTriedAgain() throws InterruptedException {
+    AtomicInteger asked = new AtomicInteger();
+    Supplier<String> token =
+        () -> {
+          if (asked.incrementAndGet() == 1) {
+            throw new IllegalStateException("no token yet");
+          }
+          return "token";
+        };
+    try (SidecallClient other = service.client().token(token).build();
+        ToolHost host = ToolHost.builder(other).start()) {
+      host.awaitAttached(WAIT);
+      assertEquals(2, asked.get());
+    }
   }
 
   @Test
