@@ -12,6 +12,7 @@ import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadFactory;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 
@@ -22,6 +23,8 @@ import java.util.function.Consumer;
  * to: they keep their slots, so that a host never runs more than it says.
  */
 final class CallRunner {
+  private static final long LAST_WORDS_MS = 500;
+
   private final Map<String, HostedTool> tools;
   private final Semaphore slots;
   private final ExecutorService threads = Executors.newCachedThreadPool(named("sidecall-call-"));
@@ -62,11 +65,16 @@ final class CallRunner {
     }
   }
 
-  /** Cancels what runs; what does not end even so is left behind. */
+  /** Cancels what runs, and waits a moment for it; what does not end even so is left behind. */
   void stop() {
     running.forEach(HostedCall::cancel);
     threads.shutdown();
     timers.shutdownNow();
+    try {
+      threads.awaitTermination(LAST_WORDS_MS, TimeUnit.MILLISECONDS);
+    } catch (InterruptedException error) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   private static ThreadFactory named(String prefix) {
