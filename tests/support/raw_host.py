@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
+from tests.support.serving import Serving
 
 from sidecall.v1 import tool_host_pb2 as pb
-from sidecall.v1 import tool_host_pb2_grpc, tool_pb2
+from sidecall.v1 import tool_host_pb2_grpc, tool_pb2, tool_service_pb2
 
 WAIT_S = 20.0
 """Seconds that something may take that must happen."""
@@ -23,6 +24,12 @@ def offered(name: str, **fields: Any) -> tool_pb2.Tool:
     fields.setdefault("effects", tool_pb2.EFFECTS_IDEMPOTENT)
     fields.setdefault("input_schema", ANY_OBJECT)
     return tool_pb2.Tool(name=name, description=f"The tool {name}.", **fields)
+
+
+async def listed(sidecar: Serving) -> dict[str, tool_pb2.Tool]:
+    """The tools that are listed, by name."""
+    response = await sidecar.stub.ListTools(tool_service_pb2.ListToolsRequest())
+    return {tool.name: tool for tool in response.tools}
 
 
 class RawHost:

@@ -45,3 +45,13 @@ class Rejection(Exception):  # noqa: N818  it is what happens to the batch, not 
         self.message = message
         self.field = field
         self.retry_after_s = retry_after_s
+
+
+def invalid_field(field: str, why: str) -> Rejection:
+    """The rejection of a request in which a field is wrong.
+
+    Args:
+        field: Path of the field.
+        why: What is wrong with it.
+    """
+    return Rejection(RejectionReason.REQUEST_INVALID, f"{field}: {why}", field)

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from sidecall.v1 import tool_host_pb2
 from sidecall_server.core.events import PartialOutput, Progress
 from sidecall_server.core.ports import Timer
-from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.core.rejection import Rejection, RejectionReason, invalid_field
 from sidecall_server.engine.engine import Engine
-from sidecall_server.hosts.host import Host, HostedAttempt
+from sidecall_server.hosts.host import Host
 from sidecall_server.hosts.pool import HostPool
 from sidecall_server.transport.host_messages import (
     call_message,
@@ -99,11 +99,11 @@ class _Attachment:
         """
         name = attach.host_name
         if len(name.encode()) > _MAX_NAME_BYTES:
-            raise _invalid("host_name", f"is larger than {_MAX_NAME_BYTES} bytes")
+            raise invalid_field("host_name", f"is larger than {_MAX_NAME_BYTES} bytes")
         if not 0 <= attach.max_concurrency <= _MAX_SLOTS:
-            raise _invalid("max_concurrency", f"must be within 0 and {_MAX_SLOTS}")
+            raise invalid_field("max_concurrency", f"must be within 0 and {_MAX_SLOTS}")
         if attach.max_message_bytes < 0:
-            raise _invalid("max_message_bytes", "must not be negative")
+            raise invalid_field("max_message_bytes", "must not be negative")
         self._engine = engine
         self._clock = engine.clock
         self._pool = pool
@@ -234,7 +234,8 @@ class _Attachment:
             message = call_message(attempt, self._clock)
             size = message.ByteSize()
             if size > self._max_bytes:
-                self._refuse(attempt, size)
+                failure = too_large(attempt, size, self._max_bytes)
+                self._pool.returned(host, attempt, failure)
             else:
                 yield message
         if self._drains:
@@ -249,9 +250,6 @@ class _Attachment:
         if self._beat_due:
             self._beat_due = False
             yield Response(heartbeat=tool_host_pb2.HostHeartbeat())
-
-    def _refuse(self, attempt: HostedAttempt, size: int) -> None:
-        self._pool.returned(self.host, attempt, too_large(attempt, size, self._max_bytes))
 
     async def _read(self, messages: AsyncIterator[Request], silence: IdleTimer) -> None:
         """Reads until the host half-closes.
@@ -307,7 +305,3 @@ class _Attachment:
 
 def _broken(why: str) -> Rejection:
     return Rejection(RejectionReason.REQUEST_INVALID, f"Attach: {why}")
-
-
-def _invalid(field: str, why: str) -> Rejection:
-    return Rejection(RejectionReason.REQUEST_INVALID, f"{field}: {why}", field)

@@ -25,7 +25,7 @@ from sidecall_server.core.outcome import (
     TextPart,
 )
 from sidecall_server.core.ports import Clock
-from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.core.rejection import invalid_field
 from sidecall_server.hosts.host import HostedAttempt, HostedTool
 
 _EFFECTS = {
@@ -52,12 +52,12 @@ def hosted_tools(messages: Iterable[tool_pb2.Tool], source: str) -> list[HostedT
         try:
             tool = _tool(message, source)
         except (ToolDefinitionError, ValueError) as error:
-            raise _invalid(field, str(error)) from None
+            raise invalid_field(field, str(error)) from None
         if tool.name in tools:
-            raise _invalid(f"{field}.name", f"{tool.name!r} stands twice")
+            raise invalid_field(f"{field}.name", f"{tool.name!r} stands twice")
         tools[tool.name] = tool
     if not tools:
-        raise _invalid("tools", "is empty")
+        raise invalid_field("tools", "is empty")
     return list(tools.values())
 
 
@@ -224,7 +224,3 @@ def _line(part: Part) -> str:
     if isinstance(part, LinkPart):
         return link_line(part.uri, part.media_type, part.name)
     return part.text
-
-
-def _invalid(field: str, why: str) -> Rejection:
-    return Rejection(RejectionReason.REQUEST_INVALID, f"{field}: {why}", field)

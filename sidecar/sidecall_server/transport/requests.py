@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sidecall.v1 import execution_pb2, tool_service_pb2
 from sidecall_server.core.call import Approval, BatchOptions, Mode, OnFailure, ToolCall
 from sidecall_server.core.defaults import Limits
-from sidecall_server.core.rejection import Rejection, RejectionReason
+from sidecall_server.core.rejection import Rejection, RejectionReason, invalid_field
 from sidecall_server.engine.approvals import MAX_ARGUMENTS_BYTES
 from sidecall_server.engine.slices import Slices
 from sidecall_server.policy.budget import utf8_bytes
@@ -101,14 +101,16 @@ def batch_options(message: BatchMessage, limits: Limits, now_ns: int, peer: Peer
     """
     mode = _MODES.get(message.mode)
     if mode is None:
-        raise _invalid("mode", f"{message.mode} is not an ExecutionMode")
+        raise invalid_field("mode", f"{message.mode} is not an ExecutionMode")
     on_failure = _FAILURE_POLICIES.get(message.on_failure)
     if on_failure is None:
-        raise _invalid("on_failure", f"{message.on_failure} is not a FailurePolicy")
+        raise invalid_field("on_failure", f"{message.on_failure} is not a FailurePolicy")
     if message.max_concurrency < 0:
-        raise _invalid("max_concurrency", "must not be negative")
+        raise invalid_field("max_concurrency", "must not be negative")
     if not 0 <= message.max_response_bytes <= limits.max_message_bytes:
-        raise _invalid("max_response_bytes", f"must be within 0 and {limits.max_message_bytes}")
+        raise invalid_field(
+            "max_response_bytes", f"must be within 0 and {limits.max_message_bytes}"
+        )
     approvals = _approvals(message, limits) if message.approvals else {}
     metadata = dict(peer.invocation_metadata() or ())
     identity = identity_of(metadata.get("authorization"))
@@ -138,16 +140,16 @@ def _id(field: str, text: str) -> str:
 
 def _bounded(field: str, text: str, max_bytes: int) -> str:
     if len(text.encode()) > max_bytes:
-        raise _invalid(field, f"is larger than {max_bytes} bytes")
+        raise invalid_field(field, f"is larger than {max_bytes} bytes")
     return text
 
 
 def _approvals(message: BatchMessage, limits: Limits) -> Mapping[str, Approval]:
     if not message.request_id:
-        raise _invalid("request_id", "is needed with approvals: that of the response")
+        raise invalid_field("request_id", "is needed with approvals: that of the response")
     most = limits.max_calls_per_batch
     if len(message.approvals) > most:
-        raise _invalid(
+        raise invalid_field(
             "approvals", f"{len(message.approvals)} decisions; at most {most} are allowed"
         )
     decided: dict[str, Approval] = {}
@@ -155,9 +157,9 @@ def _approvals(message: BatchMessage, limits: Limits) -> Mapping[str, Approval]:
         field = f"approvals[{number}]"
         approval_id = _id(f"{field}.approval_id", item.approval_id)
         if not approval_id or approval_id in decided:
-            raise _invalid(f"{field}.approval_id", "is empty, or decided on twice")
+            raise invalid_field(f"{field}.approval_id", "is empty, or decided on twice")
         if item.decision not in _DECISIONS:
-            raise _invalid(f"{field}.decision", "must be DECISION_APPROVE or DECISION_REJECT")
+            raise invalid_field(f"{field}.decision", "must be DECISION_APPROVE or DECISION_REJECT")
         decided[approval_id] = Approval(
             approved=_DECISIONS[item.decision],
             decided_by=_id(f"{field}.decided_by", item.decided_by),
@@ -176,7 +178,7 @@ def _unix_ns(field: str, time: Timestamp) -> int:
     try:
         return time.ToNanoseconds()
     except ValueError:
-        raise _invalid(field, "is not a time between the years 1 and 9999") from None
+        raise invalid_field(field, "is not a time between the years 1 and 9999") from None
 
 
 def _deadline(message: BatchMessage, now_ns: int) -> int | None:
@@ -198,7 +200,7 @@ def duration_s(field: str, duration: Duration) -> float:
     """Seconds of a duration; raises Rejection when it is not positive or absurdly long."""
     seconds = duration.seconds + duration.nanos / 1e9
     if seconds <= 0:
-        raise _invalid(field, "must be positive")
+        raise invalid_field(field, "must be positive")
     return min(seconds, _MAX_TIMEOUT_S)
 
 
@@ -206,11 +208,11 @@ def _context(context: Mapping[str, str], limits: Limits) -> Mapping[str, str]:
     if not context:
         return {}
     if len(context) > limits.max_context_entries:
-        raise _invalid("context", f"holds more than {limits.max_context_entries} entries")
+        raise invalid_field("context", f"holds more than {limits.max_context_entries} entries")
     for key, value in context.items():
         if max(len(key.encode()), len(value.encode())) > limits.max_context_value_bytes:
             most = limits.max_context_value_bytes
-            raise _invalid("context", f"an entry is larger than {most} bytes")
+            raise invalid_field("context", f"an entry is larger than {most} bytes")
     return dict(context)
 
 
@@ -227,7 +229,7 @@ async def tool_calls(
             for results.
     """
     if len(messages) > limits.max_calls_per_batch:
-        raise _invalid(
+        raise invalid_field(
             "calls", f"{len(messages)} calls; at most {limits.max_calls_per_batch} are allowed"
         )
     calls: list[ToolCall] = []
@@ -241,7 +243,7 @@ async def tool_calls(
     room = max(max_response_bytes, limits.max_response_bytes) // 4
     if echoed_bytes > room:
         # Nothing can cut them later, and a client refuses a response that is too large.
-        raise _invalid(
+        raise invalid_field(
             "calls",
             f"ids and names take {echoed_bytes} bytes, which results repeat; at most {room} are "
             "allowed",
@@ -262,7 +264,7 @@ def tool_call(message: execution_pb2.ToolCall, index: int) -> ToolCall:
     if len(call_id) + len(name) > _ECHO_CHARS:
         size = utf8_bytes(call_id) + utf8_bytes(name)
         if size > MAX_ECHO_BYTES:
-            raise _invalid(
+            raise invalid_field(
                 f"calls[{index}].id",
                 f"id and name take {size} bytes, which the result repeats; at most "
                 f"{MAX_ECHO_BYTES} are allowed",
@@ -279,7 +281,3 @@ def tool_call(message: execution_pb2.ToolCall, index: int) -> ToolCall:
         timeout_s,
         key,
     )
-
-
-def _invalid(field: str, why: str) -> Rejection:
-    return Rejection(RejectionReason.REQUEST_INVALID, f"{field}: {why}", field)
